@@ -1,0 +1,1 @@
+"""HTTP in: the Flask application; validates, calls core, answers."""

@@ -1,0 +1,1 @@
+"""What each provider speaks: requests, answers, errors, limits; pure functions of values."""

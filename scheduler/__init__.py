@@ -1,0 +1,1 @@
+"""The loop that decides when: dispatch, rescue, expiry, retention."""

@@ -1,0 +1,1 @@
+"""Dramatiq actors: execute slices of rows, deliver webhooks."""
