@@ -1,4 +1,4 @@
-"""The one tree of errors. Each class's docstring is its default message; the API's border maps them to problem details."""
+"""The one tree of errors. A class's docstring is its default message; the border maps them to problem details."""
 
 from __future__ import annotations
 
