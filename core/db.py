@@ -1,0 +1,174 @@
+"""The way to PostgreSQL: pools, and transactions that belong to a tenant or to the platform."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+from sqlalchemy import create_engine, event, text
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.engine import Engine
+from sqlmodel import Session
+
+from core.errors import Unavailable
+from core.settings import settings
+
+#: Connections one process opens at the most, for SQL of our own and for SQLModel. Transactions are short,
+#: so few connections serve many greenlets.
+POOL_SIZE = 16
+SESSION_POOL_SIZE = 8
+#: How long a transaction waits for a connection, in seconds.
+POOL_TIMEOUT_SECONDS = 5.0
+
+#: The role of tenant transactions: row-level security applies to it.
+TENANT_ROLE = "llm_service_tenant"
+
+RawConnection = psycopg.Connection[DictRow]
+
+
+class DatabaseDown(Unavailable):
+    """The database is not available; try again after the time in Retry-After."""
+
+
+@dataclass(frozen=True)
+class _Pools:
+    raw: ConnectionPool[RawConnection]
+    engine: Engine
+
+    def close(self) -> None:
+        self.raw.close(timeout=1)
+        self.engine.dispose()
+
+
+_lock = threading.Lock()
+_pools: _Pools | None = None
+
+
+def driver_url(url: str) -> str:
+    """postgresql://... as SQLAlchemy wants it for psycopg 3."""
+    for scheme in ("postgresql://", "postgres://"):
+        if url.startswith(scheme):
+            return "postgresql+psycopg://" + url.removeprefix(scheme)
+    return url
+
+
+def configure(url: str | None) -> None:
+    """Point this process at another database, or with None at the one of the settings; closes what is open."""
+    global _pools
+    with _lock:
+        if _pools is not None:
+            _pools.close()
+        _pools = None if url is None else _open(url)
+
+
+def _get() -> _Pools:
+    """The pools of this process, made at first use: after a fork, so that no connection is shared."""
+    global _pools
+    if _pools is None:
+        with _lock:
+            if _pools is None:
+                _pools = _open(settings().database_url)
+    return _pools
+
+
+def _open(url: str) -> _Pools:
+    raw: ConnectionPool[RawConnection] = ConnectionPool(
+        url,
+        connection_class=RawConnection,
+        min_size=1,
+        max_size=POOL_SIZE,
+        timeout=POOL_TIMEOUT_SECONDS,
+        reconnect_timeout=5,
+        kwargs={"row_factory": dict_row, "connect_timeout": 5, "application_name": "llm-service"},
+        configure=_configure,
+        open=True,
+    )
+    engine = create_engine(
+        driver_url(url),
+        pool_size=SESSION_POOL_SIZE,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        connect_args={"connect_timeout": 5, "application_name": "llm-service"},
+    )
+    event.listen(engine, "connect", lambda connection, _record: _configure(connection))
+    return _Pools(raw, engine)
+
+
+def _configure(connection: psycopg.Connection[Any]) -> None:
+    """Settings of every connection: a forgotten transaction must not hold its locks for ever."""
+    connection.execute("SET idle_in_transaction_session_timeout = '60s'")
+    connection.execute("SET timezone = 'UTC'")
+    connection.commit()
+
+
+@contextmanager
+def connection(tenant_id: UUID | None = None) -> Iterator[RawConnection]:
+    """A psycopg connection in one transaction: committed at the end, rolled back on an error.
+
+    With a tenant, row-level security shows only that tenant's rows; without, it is the platform's view (workers,
+    scheduler, operator). Rows come as dicts.
+
+    Raises
+    ------
+    DatabaseDown
+        The database cannot be reached, or went away in the middle.
+    """
+    pool = _get().raw
+    try:
+        # The pool's own context commits, rolls back, and drops a connection left in mid-statement by a killed greenlet.
+        with pool.connection() as held:
+            if tenant_id is not None:
+                held.execute(_SCOPE, (TENANT_ROLE, str(tenant_id)))
+            yield held
+    except PoolTimeout as error:
+        raise DatabaseDown from error
+    except psycopg.OperationalError as error:
+        if _server_gone(error):
+            # The other idle connections are as dead as this one.
+            pool.drain()
+            raise DatabaseDown from error
+        raise
+
+
+_SCOPE = "SELECT set_config('role', %s, true), set_config('app.tenant_id', %s, true)"
+
+
+def _server_gone(error: BaseException | None) -> bool:
+    """True for a lost or refused connection and for a server that starts or stops (SQLSTATE classes 08 and 57P)."""
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+
+
+@contextmanager
+def tenant_session(tenant_id: UUID) -> Iterator[Session]:
+    """A SQLModel session in one transaction that sees only this tenant's rows."""
+    with system_session() as session:
+        session.connection().execute(
+            text("SELECT set_config('role', :role, true), set_config('app.tenant_id', :tenant, true)"),
+            {"role": TENANT_ROLE, "tenant": str(tenant_id)},
+        )
+        yield session
+
+
+@contextmanager
+def system_session() -> Iterator[Session]:
+    """A SQLModel session in one transaction with the platform's view of all tenants."""
+    engine = _get().engine
+    try:
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+    except sa_exc.TimeoutError as error:
+        raise DatabaseDown from error
+    except sa_exc.OperationalError as error:
+        if _server_gone(error.orig):
+            engine.dispose()
+            raise DatabaseDown from error
+        raise

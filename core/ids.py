@@ -1,0 +1,44 @@
+"""Ids: time-ordered UUIDs inside, prefixed text outside (`batch_...`), and the numbering of completions."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from uuid import UUID
+
+from core.errors import NotFound
+
+#: A lane of a batch (or a live API process) takes one block of completion ids; id = block << BLOCK_BITS | n.
+BLOCK_BITS = 24
+BLOCK_SIZE = 1 << BLOCK_BITS
+
+_PUBLIC = re.compile(r"([a-z]+)_([0-9a-f]{32})\Z")
+
+
+def new_id() -> UUID:
+    """A UUID of version 7 (RFC 9562): sorted by time, so that indexes grow at one end."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = milliseconds << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)
+
+
+def public(prefix: str, value: UUID) -> str:
+    """`batch` and a UUID -> `batch_0192...`, as callers see it."""
+    return f"{prefix}_{value.hex}"
+
+
+def parse(prefix: str, text: str) -> UUID:
+    """The UUID in a public id.
+
+    Raises
+    ------
+    NotFound
+        The text is not an id of this kind; the same answer as for an id that does not exist.
+    """
+    found = _PUBLIC.match(text)
+    if not found or found[1] != prefix:
+        raise NotFound
+    return UUID(hex=found[2])
