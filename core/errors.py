@@ -74,3 +74,16 @@ class Unavailable(ServiceError):
 
 class AddressRefused(ServiceError):
     """The address is private, special or not allowed; use a public https address."""
+
+
+class ProviderFailed(ServiceError):
+    """The provider did not answer this request."""
+
+    def __init__(
+        self, detail: str, *, reason: str, provider: str, provider_status: int | None, retry_after_seconds: float | None
+    ) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.provider = provider
+        self.provider_status = provider_status
+        self.retry_after_seconds = retry_after_seconds
