@@ -361,8 +361,9 @@ class Lease(SQLModel, table=True):
     connection_id: UUID = Field()
     #: raised by every claim: an older holder can no longer start or fail the row
     fence: int
-    #: provider calls made so far that failed
+    #: provider calls made so far that gave no answer, and those of them that count towards giving up
     attempts: int = _count()
+    strikes: int = _count()
     #: workers that died with the row in hand
     crashes: int = _count()
     #: set while it waits to be tried again
