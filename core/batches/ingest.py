@@ -1,0 +1,339 @@
+"""Takes a batch in: every row checked as it streams by, written with COPY in one transaction, or nothing kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+import orjson
+from psycopg.types.json import Jsonb
+
+from core import connections, db, mappings, params, tokens
+from core.batches.options import BatchOptions
+from core.catalogue import lookup
+from core.errors import FieldError, InvalidInput, TooLarge
+from core.identity import Principal
+from core.ids import BLOCK_BITS, new_id
+from core.json_input import BadJson, loads
+from core.providers import adapter_for
+from core.routing import ConnectionRef, Mapping, Route, route
+from core.settings import settings
+
+#: Rows that are checked, then written, together: the most that one submission holds in memory.
+CHUNK_ROWS = 2000
+#: Bytes after which a chunk is closed early.
+CHUNK_BYTES = 4 << 20
+#: Bad rows that one answer reports.
+MAX_REPORTED = 100
+#: Different models in one batch.
+MAX_LANES = 256
+MAX_CUSTOM_ID = 128
+
+
+@dataclass(slots=True)
+class _Row:
+    """A checked row, ready to be written."""
+
+    line: int
+    custom_id: str
+    model: str
+    route: Route
+    body: bytes
+    estimated_input: int
+    estimated_output: int
+
+
+@dataclass(slots=True)
+class _Lane:
+    id: int
+    route: Route
+    rows: int = 0
+
+
+def submit(
+    principal: Principal, rows: Iterable[bytes | dict[str, Any]], options: BatchOptions, *, ndjson: bool = False
+) -> UUID:
+    """Store a batch and return its id; it is dispatched from the moment this commits.
+
+    Parameters
+    ----------
+    rows : each row as JSON text, or parsed. Consumed once, in chunks.
+    ndjson : errors name a line (from 1) instead of an index into `requests`.
+
+    Raises
+    ------
+    InvalidInput
+        With the first 100 bad rows; nothing is kept.
+    TooLarge
+        More rows or longer rows than this service takes.
+    """
+    reader = _Reader(_Router(principal), ndjson=ndjson)
+    batch_id = new_id()
+    # COPY and row-level security exclude each other, so this is the platform's transaction; the tenant is in each row.
+    with db.connection() as connection:
+        created_at = _insert_batch(connection, principal, batch_id, options)
+        writer = _Writer(connection, principal, batch_id, created_at)
+        for chunk in reader.chunks(rows):
+            duplicates = writer.taken(chunk)
+            for row in chunk:
+                if row.custom_id in duplicates:
+                    reader.refuse(row.line, "/custom_id", f"`{row.custom_id[:64]}` is already used in this batch")
+            if not reader.errors:
+                writer.write(chunk)
+        if reader.errors:
+            raise InvalidInput(
+                reader.errors, f"{reader.bad_rows} of {reader.count} rows are not valid; nothing was kept."
+            )
+        if not reader.count:
+            raise InvalidInput([FieldError("/requests", "must hold at least one request")])
+        writer.finish()
+        if options.on_commit is not None:
+            options.on_commit(connection, batch_id)
+        connection.execute("NOTIFY llm_dispatch")
+    return batch_id
+
+
+class _Router:
+    """Where a model name leads in this project, decided once per name."""
+
+    def __init__(self, principal: Principal) -> None:
+        self.refs = [ConnectionRef.of(row) for row in connections.list_all(principal)]
+        self.mappings: dict[str, Mapping] = mappings.by_alias(principal)
+        self.known: dict[str, Route | str] = {}
+
+    def find(self, model: str) -> Route | str:
+        """The route, or what is wrong with the model."""
+        found = self.known.get(model)
+        if found is None:
+            try:
+                found = route(model, mapping=self.mappings.get(model), connections=self.refs)
+            except InvalidInput as error:
+                found = error.errors[0].message if error.errors else error.detail
+            if len(self.known) < 10_000:
+                self.known[model] = found
+        return found
+
+
+class _Reader:
+    """Turns what the caller sent into checked rows, and keeps what is wrong with the others."""
+
+    def __init__(self, router: _Router, *, ndjson: bool) -> None:
+        self.router = router
+        self.ndjson = ndjson
+        self.count = 0
+        self.bad_rows = 0
+        self.errors: list[FieldError] = []
+        self._last_bad = 0
+        limits = settings()
+        self._max_rows, self._max_line, self._max_depth = limits.max_rows, limits.max_line_bytes, limits.max_depth
+
+    def chunks(self, rows: Iterable[bytes | dict[str, Any]]) -> Iterator[list[_Row]]:
+        chunk: list[_Row] = []
+        size = 0
+        for raw in rows:
+            self.count += 1
+            if self.count > self._max_rows:
+                raise TooLarge(f"a batch takes at most {self._max_rows:,} rows; split it")
+            row = self._read(self.count, raw)
+            if row is None:
+                continue
+            chunk.append(row)
+            size += len(row.body)
+            if len(chunk) >= CHUNK_ROWS or size >= CHUNK_BYTES:
+                yield chunk
+                chunk, size = [], 0
+        if chunk:
+            yield chunk
+
+    def refuse(self, line: int, pointer: str, message: str) -> None:
+        if line != self._last_bad:
+            self._last_bad = line
+            self.bad_rows += 1
+        if self.bad_rows <= MAX_REPORTED:
+            if self.ndjson:
+                self.errors.append(FieldError(pointer, message, line=line))
+            else:
+                self.errors.append(FieldError(f"/requests/{line - 1}{pointer}", message))
+
+    def _read(self, line: int, raw: bytes | dict[str, Any]) -> _Row | None:
+        if isinstance(raw, bytes):
+            if len(raw) > self._max_line:
+                raise TooLarge(f"line {line} is longer than {self._max_line:,} bytes, the limit of one row")
+            try:
+                row = loads(raw, max_depth=self._max_depth)
+            except BadJson as error:
+                self.refuse(line, "", str(error))
+                return None
+        else:
+            row = raw
+        if not isinstance(row, dict):
+            self.refuse(line, "", "must be an object with at least model and messages")
+            return None
+
+        custom_id = row.pop("custom_id", None)
+        if custom_id is None:
+            custom_id = str(line)
+        elif not isinstance(custom_id, str) or not 1 <= len(custom_id) <= MAX_CUSTOM_ID or "\0" in custom_id:
+            self.refuse(line, "/custom_id", f"must be a string of 1 to {MAX_CUSTOM_ID} characters")
+            return None
+        wrong = params.validate(row)
+        if row.get("stream"):
+            wrong.append(FieldError("/stream", "rows of a batch are not streamed; leave it out"))
+        found = self.router.find(row["model"]) if not wrong else None
+        if isinstance(found, str):
+            wrong.append(FieldError("/model", found))
+        elif found is not None:
+            model = lookup(found.model)
+            wrong.extend(adapter_for(found.provider).check(row, model))
+            if not wrong:
+                body = orjson.dumps(row)
+                estimate_in, estimate_out = tokens.estimate(row, model)
+                return _Row(line, custom_id, row["model"], found, body, estimate_in, estimate_out)
+        for error in wrong:
+            self.refuse(line, error.pointer, error.message)
+        return None
+
+
+class _Writer:
+    """Writes checked rows with COPY, each to the lane of its connection and model."""
+
+    def __init__(
+        self, connection: db.RawConnection, principal: Principal, batch_id: UUID, created_at: datetime
+    ) -> None:
+        self.connection = connection
+        self.principal = principal
+        self.batch_id = batch_id
+        self.created_at = created_at
+        self.total = 0
+        self.lanes: dict[tuple[UUID, str], _Lane] = {}
+        self._owner = f"{created_at.isoformat()}\t{principal.tenant_id}\t"
+
+    def taken(self, chunk: list[_Row]) -> set[str]:
+        """The custom_ids of a chunk that are there twice, or in an earlier chunk."""
+        seen: set[str] = set()
+        twice = {row.custom_id for row in chunk if row.custom_id in seen or seen.add(row.custom_id)}  # type: ignore[func-returns-value]
+        if self.total:
+            earlier = self.connection.execute(
+                "SELECT custom_id FROM completion WHERE batch_id = %s AND created_at = %s AND custom_id = ANY(%s)",
+                (self.batch_id, self.created_at, list(seen)),
+            )
+            twice.update(row["custom_id"] for row in earlier)
+        return twice
+
+    def write(self, chunk: list[_Row]) -> None:
+        completions: list[bytes] = []
+        requests: list[bytes] = []
+        middle = f"\t{self._owner}{self.principal.project_id}\t{self.batch_id}\t"
+        request_middle = f"\t{self._owner}".encode()
+        for row in chunk:
+            lane = self._lane(row.route)
+            row_id = lane.id << BLOCK_BITS | lane.rows
+            lane.rows += 1
+            digest = hashlib.sha256(row.body).hexdigest()
+            completions.append(
+                f"{row_id}{middle}{_escape(row.custom_id)}\t{_escape(row.model)}\t{_escape(row.route.model)}"
+                f"\t{row.route.provider}\t{row.route.connection.id}\t\\\\x{digest}"
+                f"\t{row.estimated_input}\t{row.estimated_output}\n".encode()
+            )
+            # JSON as orjson writes it has no raw control characters; only backslashes mean something to COPY.
+            requests.append(b"%d%s%s\n" % (row_id, request_middle, row.body.replace(b"\\", b"\\\\")))
+        with self.connection.cursor() as cursor:
+            with cursor.copy(_COPY_COMPLETION) as copy:
+                copy.write(b"".join(completions))
+            with cursor.copy(_COPY_REQUEST) as copy:
+                for part in _joined(requests):
+                    copy.write(part)
+        self.total += len(chunk)
+
+    def finish(self) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO lane (id, batch_id, tenant_id, project_id, created_at, connection_id, provider, model,"
+                " total)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                [
+                    (
+                        lane.id,
+                        self.batch_id,
+                        self.principal.tenant_id,
+                        self.principal.project_id,
+                        self.created_at,
+                        lane.route.connection.id,
+                        lane.route.provider,
+                        lane.route.model,
+                        lane.rows,
+                    )
+                    for lane in self.lanes.values()
+                ],
+            )
+            cursor.execute("UPDATE batch SET total = %s WHERE id = %s", (self.total, self.batch_id))
+
+    def _lane(self, found: Route) -> _Lane:
+        key = (found.connection.id, found.model)
+        lane = self.lanes.get(key)
+        if lane is None:
+            if len(self.lanes) >= MAX_LANES:
+                raise TooLarge(f"a batch takes at most {MAX_LANES} different models; split it")
+            lane = self.lanes[key] = _Lane(new_block(self.connection), found)
+        return lane
+
+
+def new_block(connection: db.RawConnection) -> int:
+    """A block of completion ids that nobody else has."""
+    row = connection.execute("SELECT nextval('lane_id_seq') AS block").fetchone()
+    assert row is not None
+    return int(row["block"])
+
+
+_COPY_COMPLETION = (
+    "COPY completion (id, created_at, tenant_id, project_id, batch_id, custom_id, model_requested, model, provider,"
+    " connection_id, request_sha256, estimated_input_tokens, estimated_output_tokens) FROM STDIN"
+)
+_COPY_REQUEST = "COPY completion_request (completion_id, created_at, tenant_id, body) FROM STDIN"
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def _escape(text: str) -> str:
+    """A value in COPY's text format."""
+    return text.translate(_ESCAPES) if not text.isalnum() else text
+
+
+def _joined(parts: list[bytes], size: int = 256) -> Iterator[bytes]:
+    left = iter(parts)
+    while group := list(islice(left, size)):
+        yield b"".join(group)
+
+
+def _insert_batch(
+    connection: db.RawConnection, principal: Principal, batch_id: UUID, options: BatchOptions
+) -> datetime:
+    row = connection.execute("SELECT now() AS now").fetchone()
+    assert row is not None
+    created_at: datetime = row["now"]
+    connection.execute(
+        "INSERT INTO batch (id, tenant_id, project_id, created_at, name, labels, processing, priority, max_cost_usd,"
+        " max_error_rate, webhook_url, retry_of, expires_at, total)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0)",
+        (
+            batch_id,
+            principal.tenant_id,
+            principal.project_id,
+            created_at,
+            options.name,
+            Jsonb(options.metadata),
+            options.processing,
+            options.priority,
+            options.max_cost_usd,
+            options.max_error_rate,
+            options.webhook_url,
+            options.retry_of,
+            created_at + timedelta(seconds=options.window_seconds),
+        ),
+    )
+    return created_at

@@ -1,0 +1,211 @@
+"""Claiming: the scheduler's statements that turn rows which are due into leases, ready to be rung.
+
+Fresh rows are taken by the lane's cursor, so a claim reads no more in a batch of a million rows than in one of a
+hundred. Rows that wait to be tried again are leases already and are claimed by raising their fence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from core.db import RawConnection
+from core.dispatch.doorbell import Slice
+from core.ids import BLOCK_BITS
+
+
+@dataclass(slots=True)
+class OpenLane:
+    """A lane with work to do, as the scheduler's planning sees it."""
+
+    id: int
+    batch_id: UUID
+    tenant_id: UUID
+    weight: int
+    priority: int
+    created_at: datetime
+    connection_id: UUID
+    provider: str
+    model: str
+    total: int
+    next_n: int
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    max_concurrency: int | None
+    #: what may still be reserved under the batch's max_cost_usd; None: no such limit
+    budget_left_usd: Decimal | None
+    #: of the leases: due to be tried again now, rung but not started, and in a call
+    due: int
+    rung: int
+    running: int
+
+    @property
+    def fresh(self) -> int:
+        return self.total - self.next_n
+
+
+def open_lanes(connection: RawConnection) -> list[OpenLane]:
+    """Every lane that has rows to dispatch now, with the state of its leases.
+
+    Reads running batches, their lanes and the leases: none of them grows with the size of a batch.
+    """
+    rows = connection.execute(_OPEN_LANES).fetchall()
+    return [OpenLane(**row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """How many leases there are, over all lanes: rung and not started, in a call, and when the next one is due."""
+
+    rung: int
+    running: int
+    running_by_connection: dict[UUID, int]
+    next_due_seconds: float | None
+
+
+def flight(connection: RawConnection) -> Flight:
+    """The rows in flight on all connections, paused and stopped batches included."""
+    rows = connection.execute(_FLIGHT).fetchall()
+    due = [float(row["next_due"]) for row in rows if row["next_due"] is not None]
+    return Flight(
+        rung=sum(row["rung"] for row in rows),
+        running=sum(row["running"] for row in rows),
+        running_by_connection={row["connection_id"]: row["rung"] + row["running"] for row in rows},
+        next_due_seconds=min(due) if due else None,
+    )
+
+
+def capacity(connection: RawConnection) -> int:
+    """Calls that all live workers together can hold."""
+    row = connection.execute(
+        "SELECT coalesce(sum(capacity), 0) AS capacity FROM worker WHERE lease_expires_at > now() AND NOT draining"
+    ).fetchone()
+    return int(row["capacity"]) if row else 0
+
+
+def estimates(connection: RawConnection, lane: OpenLane, start_n: int, count: int) -> list[tuple[int, int]]:
+    """Estimated (input, output) tokens of the lane's rows start_n, start_n + 1, ..."""
+    first = lane.id << BLOCK_BITS
+    rows = connection.execute(
+        "SELECT estimated_input_tokens AS i, estimated_output_tokens AS o FROM completion"
+        " WHERE created_at = %s AND id >= %s AND id < %s ORDER BY id",
+        (lane.created_at, first + start_n, first + min(start_n + count, lane.total)),
+    )
+    return [(row["i"], row["o"]) for row in rows]
+
+
+def claim_fresh(
+    connection: RawConnection, lane: OpenLane, tokens: list[tuple[int, int]], reserved: list[Decimal]
+) -> list[tuple[int, int]]:
+    """Claim the next len(tokens) rows of a lane: moves its cursor, writes their leases.
+
+    Parameters
+    ----------
+    tokens : the rows' estimates, in order.
+    reserved : the most each row can cost, in USD; zeros when the batch has no max_cost_usd.
+
+    Returns
+    -------
+    (completion id, fence) of each row; empty if the batch was paused or stopped, or somebody moved the cursor.
+    """
+    count = len(tokens)
+    rows = connection.execute(
+        _CLAIM_FRESH,
+        {
+            "lane": lane.id,
+            "batch": lane.batch_id,
+            "next_n": lane.next_n,
+            "count": count,
+            "first": (lane.id << BLOCK_BITS) + lane.next_n,
+            "inputs": [pair[0] for pair in tokens],
+            "outputs": [pair[1] for pair in tokens],
+            "reserved": reserved,
+            "total_reserved": sum(reserved, Decimal(0)),
+        },
+    ).fetchall()
+    lane.next_n += len(rows)
+    return [(row["completion_id"], 1) for row in rows]
+
+
+def due_rows(connection: RawConnection, lane_id: int, count: int) -> list[tuple[int, int, int]]:
+    """Rows of the lane whose time to be tried again has come: (id, estimated input, estimated output), oldest first."""
+    rows = connection.execute(
+        "SELECT completion_id, estimated_input_tokens, estimated_output_tokens FROM lease"
+        " WHERE lane_id = %s AND due_at <= now() ORDER BY due_at LIMIT %s",
+        (lane_id, count),
+    )
+    return [tuple(row.values()) for row in rows]  # type: ignore[misc]
+
+
+def claim_due(connection: RawConnection, lane: OpenLane, ids: list[int]) -> list[tuple[int, int]]:
+    """Claim rows that waited to be tried again. Returns (completion id, new fence) of those that were still waiting."""
+    rows = connection.execute(_CLAIM_DUE, {"ids": ids, "batch": lane.batch_id})
+    return [(row["completion_id"], row["fence"]) for row in rows]
+
+
+def slices(lane: OpenLane, rows: list[tuple[int, int]], size: int) -> list[Slice]:
+    """Claimed rows cut into messages."""
+    return [Slice(lane.id, lane.created_at, rows[at : at + size]) for at in range(0, len(rows), size)]
+
+
+_OPEN_LANES = """
+WITH held AS (
+    SELECT lane_id,
+           count(*) FILTER (WHERE due_at <= now()) AS due,
+           count(*) FILTER (WHERE rung_at IS NOT NULL AND call_started_at IS NULL) AS rung,
+           count(*) FILTER (WHERE call_started_at IS NOT NULL) AS running
+    FROM lease GROUP BY lane_id
+)
+SELECT lane.id, lane.batch_id, lane.tenant_id, tenant.weight, batch.priority, lane.created_at, lane.connection_id,
+       lane.provider, lane.model, lane.total, lane.next_n,
+       c.requests_per_minute, c.tokens_per_minute, c.max_concurrency,
+       batch.max_cost_usd - batch.cost_usd - batch.reserved_usd AS budget_left_usd,
+       coalesce(held.due, 0) AS due, coalesce(held.rung, 0) AS rung, coalesce(held.running, 0) AS running
+FROM batch
+JOIN lane ON lane.batch_id = batch.id
+JOIN tenant ON tenant.id = batch.tenant_id
+JOIN connection c ON c.id = lane.connection_id
+LEFT JOIN held ON held.lane_id = lane.id
+WHERE batch.ended_at IS NULL AND batch.status IN ('pending', 'processing') AND c.state = 'active'
+  AND (lane.next_n < lane.total OR held.due > 0)
+ORDER BY batch.priority DESC, batch.created_at, lane.id
+"""
+
+_FLIGHT = """
+SELECT connection_id,
+       count(*) FILTER (WHERE rung_at IS NOT NULL AND call_started_at IS NULL) AS rung,
+       count(*) FILTER (WHERE call_started_at IS NOT NULL) AS running,
+       extract(epoch FROM min(due_at) FILTER (WHERE due_at > now()) - now()) AS next_due
+FROM lease GROUP BY connection_id
+"""
+
+_CLAIM_FRESH = """
+WITH running AS (
+    UPDATE batch SET dispatched = dispatched + %(count)s, status = 'processing',
+                     started_at = coalesce(started_at, now()), reserved_usd = reserved_usd + %(total_reserved)s
+    WHERE id = %(batch)s AND status IN ('pending', 'processing')
+      AND EXISTS (SELECT FROM lane WHERE id = %(lane)s AND next_n = %(next_n)s)
+    RETURNING id, tenant_id
+), moved AS (
+    UPDATE lane SET next_n = next_n + %(count)s
+    FROM running WHERE lane.id = %(lane)s AND lane.next_n = %(next_n)s
+    RETURNING lane.id, lane.created_at, lane.connection_id, running.id AS batch_id, running.tenant_id
+)
+INSERT INTO lease (completion_id, created_at, batch_id, tenant_id, lane_id, connection_id, fence, rung_at,
+                   estimated_input_tokens, estimated_output_tokens, reserved_usd)
+SELECT %(first)s + r.n - 1, moved.created_at, moved.batch_id, moved.tenant_id, moved.id, moved.connection_id, 1, now(),
+       r.input, r.output, r.reserved
+FROM moved, unnest(%(inputs)s::int[], %(outputs)s::int[], %(reserved)s::numeric[])
+     WITH ORDINALITY AS r (input, output, reserved, n)
+RETURNING completion_id
+"""
+
+_CLAIM_DUE = """
+UPDATE lease SET due_at = NULL, rung_at = now(), fence = fence + 1, worker_id = NULL, call_started_at = NULL
+WHERE completion_id IN (
+    SELECT completion_id FROM lease WHERE completion_id = ANY(%(ids)s) AND due_at <= now() FOR UPDATE SKIP LOCKED
+) AND EXISTS (SELECT FROM batch WHERE id = %(batch)s AND status IN ('pending', 'processing'))
+RETURNING completion_id, fence
+"""
