@@ -1,0 +1,114 @@
+"""Fixtures of all tests: a PostgreSQL and a Valkey for each test process, a fresh database for each test."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from psycopg import sql
+
+from launcher.servers import Postgres, Valkey
+
+#: Numbers new databases; never used twice in a test process.
+_numbers = itertools.count(1)
+#: Databases of the test Valkey are used in pairs: the limiter's and, after it, Dramatiq's.
+_REDIS_PAIRS = 128
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Iterator[Path]:
+    """A directory for the servers of this test process, removed at the end."""
+    directory = Path(tempfile.mkdtemp(prefix="llm-service-tests-"))
+    # Root's PostgreSQL runs as another user, who has to get in.
+    directory.chmod(0o711)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_directory: Path) -> Iterator[Postgres]:
+    """A running PostgreSQL, one for each xdist worker: it starts in a second and nobody else can disturb it."""
+    server = Postgres(server_directory / "postgres", fast=True)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey(server_directory: Path) -> Iterator[Valkey]:
+    """A running Valkey, one for each xdist worker."""
+    server = Valkey(server_directory / "redis", fast=True)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres: Postgres) -> str:
+    """The name of a database that all migrations ran on; others are cloned from it."""
+    from core import migrate
+
+    name = "template_migrated"
+    _execute(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    migrate.upgrade(postgres.url_of(name))
+    # Nobody can connect, so that a forgotten connection never stands in the way of a clone.
+    _execute(postgres, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
+    return name
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: Postgres, template_database: str) -> Callable[[], str]:
+    """Makes a migrated, empty database and gives its URL; for fixtures that outlive one test."""
+
+    def make() -> str:
+        name = f"test_{next(_numbers)}"
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        _execute(postgres, statement.format(sql.Identifier(name), sql.Identifier(template_database)))
+        return postgres.url_of(name)
+
+    return make
+
+
+@pytest.fixture
+def database_url(postgres: Postgres, new_database: Callable[[], str]) -> Iterator[str]:
+    """A fresh, migrated database, which core.db of this process uses as well while the test runs."""
+    from core import db
+
+    url = new_database()
+    db.configure(url)
+    yield url
+    db.configure(None)
+    name = url.rpartition("/")[2]
+    _execute(postgres, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def new_redis(valkey: Valkey) -> Callable[[], str]:
+    """Empties a pair of databases and gives the URL of its first; Dramatiq's broker takes the next number."""
+    pairs = itertools.cycle(range(_REDIS_PAIRS))
+
+    def make() -> str:
+        number = 2 * next(pairs)
+        for database in (number, number + 1):
+            with redis.Redis.from_url(valkey.url_of(database)) as client:
+                client.flushdb()
+        return valkey.url_of(number)
+
+    return make
+
+
+@pytest.fixture
+def redis_url(new_redis: Callable[[], str]) -> str:
+    """A clean pair of Redis databases."""
+    return new_redis()
+
+
+def _execute(server: Postgres, statement: sql.Composed) -> None:
+    with psycopg.connect(server.url_of("postgres"), autocommit=True) as connection:
+        connection.execute(statement)
