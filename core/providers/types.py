@@ -26,11 +26,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Success:
-    """An answer: an OpenAI chat completion object, whichever provider gave it."""
+    """An answer: an OpenAI chat completion object, whichever provider gave it.
+
+    `usage_reported` is False when the provider sent no token counts: `usage` is then zero and has to be estimated.
+    `service_tier` is the tier that the provider says it used, which the price depends on.
+    """
 
     completion: dict[str, Any]
     usage: Usage
     model: str
+    usage_reported: bool = True
+    service_tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +44,9 @@ class Failure:
     """No answer, and why.
 
     `message` is the provider's own, secrets removed. `retry_after_seconds` is the provider's hint
-    (retry-after-ms, then retry-after), None if it gave none.
+    (retry-after-ms, then retry-after), None if it gave none. `should_retry` is its x-should-retry header, which
+    overrides what the reason suggests. A stream that broke has in `usage` what was spent by then and in `partial`
+    the completion object as far as it came.
     """
 
     reason: FailureReason
@@ -46,6 +54,9 @@ class Failure:
     provider_status: int | None = None
     provider_code: str | None = None
     retry_after_seconds: float | None = None
+    should_retry: bool | None = None
+    usage: Usage | None = None
+    partial: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,69 @@
+"""Tools and the choice among them, from OpenAI's form into Anthropic's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.catalogue import ModelInfo
+from core.errors import FieldError
+
+
+def put_tools(body: dict[str, Any], params: Mapping[str, Any], model: ModelInfo, errors: list[FieldError]) -> None:
+    """Set `tools` and `tool_choice` (PROVIDERS.md 2.6). Anthropic refuses a choice without tools: none is sent."""
+    tools = []
+    for index, tool in enumerate(params["tools"]):
+        if tool["type"] == "function":
+            tools.append(_tool(tool))
+        else:
+            errors.append(FieldError(f"/tools/{index}/type", f"{model.id} does not take tools of type 'custom'"))
+    choice, allowed = _choice(params.get("tool_choice"), model, errors)
+    if allowed is not None:
+        tools = [tool for tool in tools if tool["name"] in allowed]
+    if choice is not None and choice["type"] in ("any", "tool") and not model.forced_tool_choice:
+        message = f"{model.id} cannot be forced to call a tool; use tool_choice 'auto' or 'none'"
+        errors.append(FieldError("/tool_choice", message))
+    if params.get("parallel_tool_calls") is False:
+        choice = choice or {"type": "auto"}
+        if choice["type"] != "none":
+            choice["disable_parallel_tool_use"] = True
+    body["tools"] = tools
+    if choice is not None:
+        body["tool_choice"] = choice
+
+
+def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    function = tool["function"]
+    made: dict[str, Any] = {
+        "name": function["name"],
+        "input_schema": function.get("parameters") or {"type": "object", "properties": {}},
+    }
+    if function.get("description") is not None:
+        made["description"] = function["description"]
+    if function.get("strict"):
+        made["strict"] = True
+    if tool.get("cache_control") is not None:
+        made["cache_control"] = tool["cache_control"]
+    return made
+
+
+def _choice(
+    given: Any, model: ModelInfo, errors: list[FieldError]
+) -> tuple[dict[str, Any] | None, frozenset[str] | None]:
+    """The tool_choice object, and the names that remain when the caller allows only some tools."""
+    if given is None:
+        return None, None
+    if isinstance(given, str):
+        return {"type": "any" if given == "required" else given}, None
+    if given["type"] == "function":
+        return {"type": "tool", "name": given["function"]["name"]}, None
+    if given["type"] == "allowed_tools":
+        allowed = given["allowed_tools"]
+        names = frozenset(
+            tool["function"]["name"]
+            for tool in allowed.get("tools") or ()
+            if isinstance(tool, dict) and isinstance(tool.get("function"), dict) and "name" in tool["function"]
+        )
+        return {"type": "any" if allowed.get("mode") == "required" else "auto"}, names
+    errors.append(FieldError("/tool_choice/type", f"{model.id} does not take a tool_choice of type 'custom'"))
+    return None, None

@@ -1,0 +1,264 @@
+"""OpenAI's chat completions: our own form of a request, so building is adjusting and parsing is checking."""
+
+from __future__ import annotations
+
+import re
+import time
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from core import catalogue
+from core.catalogue import ModelInfo, Support
+from core.errors import FieldError
+from core.providers.failures import failure, failure_inside, unreadable
+from core.providers.headers import openai_limits
+from core.providers.types import Failure, LimitReading, ProviderRequest, Success, Usage
+
+PATH = "/chat/completions"
+DEFAULT_TEMPERATURE = 0.7
+
+#: fields that only Claude has; accepted at the surface because a mapping may lead there
+CLAUDE_FIELDS = ("thinking", "top_k", "cache_control")
+#: what our answers for Claude add to a message; bound to the model that made it, so another model does not get it
+_CLAUDE_MESSAGE_FIELDS = ("thinking_blocks", "reasoning_content")
+
+# Values that say what happens anyway: refused fields that hold them are left out instead of refused.
+_SAMPLING_NEUTRAL: dict[str, Any] = {"temperature": 1, "top_p": 1, "logprobs": False, "top_logprobs": None}
+_STOP_NEUTRAL: dict[str, Any] = {"stop": [], "frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}}
+
+
+class OpenAI:
+    """The adapter for api.openai.com and its regional bases, whose URL ends in /v1 (PROVIDERS.md 1.1, 2.1 to 2.3)."""
+
+    provider = "openai"
+
+    def check(self, params: Mapping[str, Any], model: ModelInfo) -> list[FieldError]:
+        """What this model cannot do of what `params` (already valid) asks, each naming the field and the model."""
+        errors = [_refused(field, model) for field in CLAUDE_FIELDS if params.get(field) is not None]
+        if not model.known:
+            return errors
+        if not model.chat:
+            errors.append(FieldError("/model", f"{model.id} does not answer chat completions, only /v1/responses"))
+        effort = params.get("reasoning_effort")
+        if effort is not None and effort in model.refused_efforts:
+            what = f"reasoning_effort '{effort}'" if model.reasoning else "reasoning_effort"
+            errors.append(FieldError("/reasoning_effort", f"{model.id} does not take {what}"))
+        if effort is None and _has_tools(params) and model.chat_tools is Support.EFFORT_NONE:
+            effort = "none"
+        if not model.takes(model.sampling, effort):
+            errors += _not_neutral(params, _SAMPLING_NEUTRAL, model, _sampling_hint(model))
+        if not model.accepts_stop:
+            errors += _not_neutral(params, _STOP_NEUTRAL, model, "")
+            if params.get("prediction") is not None:
+                errors.append(_refused("prediction", model))
+        if _has_tools(params) and not model.takes(model.chat_tools, effort):
+            hint = " unless reasoning_effort is 'none'" if model.chat_tools is Support.EFFORT_NONE else ""
+            errors.append(FieldError("/tools", f"{model.id} does not take tools on chat completions{hint}"))
+        errors += over_output_limit(params, model)
+        return errors
+
+    def build(self, params: Mapping[str, Any], model_id: str, *, stream: bool = False) -> ProviderRequest:
+        """The call for `params`, valid and checked, to `model_id`."""
+        model = catalogue.find(model_id, self.provider)
+        body = dict(params)
+        body["model"] = model_id
+        effort = body.get("reasoning_effort")
+        if effort is None and model.chat_tools is Support.EFFORT_NONE and _has_tools(body):
+            # These models take tools only without reasoning; a caller who named no effort gets what works.
+            effort = body["reasoning_effort"] = "none"
+        if model.sampling is not Support.ALWAYS and not (model.known and model.takes(model.sampling, effort)):
+            if model.known:
+                _drop_neutral(body, _SAMPLING_NEUTRAL)
+        elif "temperature" not in body:
+            body["temperature"] = DEFAULT_TEMPERATURE
+        if not model.accepts_stop:
+            _drop_neutral(body, _STOP_NEUTRAL)
+        if not model.accepts_max_tokens and "max_tokens" in body:
+            limit = body.pop("max_tokens")
+            if limit is not None:
+                body["max_completion_tokens"] = limit
+        finish_body(body, stream)
+        if stream:
+            body["stream_options"].setdefault("include_obfuscation", False)
+        return ProviderRequest(path=PATH, body=orjson.dumps(body), headers={"content-type": "application/json"})
+
+    def credential_headers(self, api_key: str, organization: str | None = None) -> dict[str, str]:
+        """The headers that carry the key. Keep them out of logs."""
+        headers = {"authorization": f"Bearer {api_key}"}
+        if organization:
+            headers["openai-organization"] = organization
+        return headers
+
+    def parse(
+        self, status: int, headers: Mapping[str, str], body: bytes, *, secret: str | None = None
+    ) -> Success | Failure:
+        """The outcome of a call that did not stream. Never raises; `secret` is removed from a failure's message."""
+        return parse(status, headers, body, secret=secret)
+
+    def limits(self, headers: Mapping[str, str], *, now: float | None = None) -> list[LimitReading]:
+        """What the headers of any answer say of the connection's limits."""
+        return openai_limits(headers)
+
+
+def _refused(field: str, model: ModelInfo) -> FieldError:
+    return FieldError(f"/{field}", f"{model.id} does not take {field}")
+
+
+def _has_tools(params: Mapping[str, Any]) -> bool:
+    return bool(params.get("tools") or params.get("functions"))
+
+
+def _sampling_hint(model: ModelInfo) -> str:
+    return " unless reasoning_effort is 'none'" if model.sampling is Support.EFFORT_NONE else ""
+
+
+def _not_neutral(
+    params: Mapping[str, Any], neutral: Mapping[str, Any], model: ModelInfo, hint: str
+) -> list[FieldError]:
+    return [
+        FieldError(f"/{field}", f"{model.id} does not take {field}{hint}; leave it out")
+        for field, default in neutral.items()
+        if (value := params.get(field)) is not None and value != default
+    ]
+
+
+def _drop_neutral(body: dict[str, Any], neutral: Mapping[str, Any]) -> None:
+    for field, default in neutral.items():
+        if field in body and (body[field] is None or body[field] == default):
+            del body[field]
+
+
+def over_output_limit(params: Mapping[str, Any], model: ModelInfo) -> list[FieldError]:
+    """An error if the caller asks for longer answers than the model gives."""
+    most = model.max_output_tokens
+    if most is None or not model.known:
+        return []
+    return [
+        FieldError(f"/{field}", f"{model.id} gives at most {most} output tokens; {field} is {params[field]}")
+        for field in ("max_completion_tokens", "max_tokens")
+        if (params.get(field) or 0) > most
+    ]
+
+
+def finish_body(body: dict[str, Any], stream: bool) -> None:
+    """What both OpenAI and compatible servers need: no nulls where servers differ, the stream switch, own messages."""
+    if body.get("temperature", 0) is None:
+        # An explicit null asks for the provider's own default.
+        del body["temperature"]
+    if stream:
+        body["stream"] = True
+        # Usage is always asked for, since it is what a completion costs; the translator withholds it if unasked.
+        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+    else:
+        body.pop("stream", None)
+        body.pop("stream_options", None)
+    for message in body["messages"]:
+        if "thinking_blocks" in message or "reasoning_content" in message:
+            body["messages"] = [
+                {key: value for key, value in each.items() if key not in _CLAUDE_MESSAGE_FIELDS}
+                for each in body["messages"]
+            ]
+            break
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def parse(status: int, headers: Mapping[str, str], body: bytes, *, secret: str | None = None) -> Success | Failure:
+    """The outcome of an HTTP answer in OpenAI's form. Never raises."""
+    if not 200 <= status < 300:
+        return failure(status, headers, body, secret=secret)
+    try:
+        found = orjson.loads(body)
+    except ValueError:
+        found = loads_leniently(body)
+        if found is None:
+            return unreadable(status, "the provider's answer is not JSON or is cut off")
+    return read_completion(found, status, secret=secret)
+
+
+def read_completion(found: object, status: int = 200, *, secret: str | None = None) -> Success | Failure:
+    """The outcome in a decoded body (of a call or of a line of a batch's output file). Never raises.
+
+    What a compatible server may leave out (id, object, created, usage: PROVIDERS.md 8) is filled in; an error inside
+    a 200 is a failure.
+    """
+    if not isinstance(found, dict):
+        return unreadable(status, "the provider's answer is not a JSON object")
+    if found.get("error"):
+        return failure_inside(found, status, secret=secret)
+    choices = found.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return unreadable(status, "the provider's answer has no choices")
+    for choice in choices:
+        if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+            return unreadable(status, "the provider's answer has a choice without a message")
+        if choice.get("finish_reason") == "error":
+            return failure_inside({"error": choice.get("error") or {"type": "server_error"}}, status, secret=secret)
+    usage = read_usage(found.get("usage"))
+    tier = found.get("service_tier")
+    fill_in(found)
+    return Success(
+        completion=found,
+        usage=usage or Usage(),
+        model=found["model"],
+        usage_reported=usage is not None,
+        service_tier=tier if isinstance(tier, str) else None,
+    )
+
+
+def fill_in(completion: dict[str, Any]) -> None:
+    """Give a completion object the fields that OpenAI's SDK counts on."""
+    if not isinstance(completion.get("id"), str):
+        completion["id"] = f"chatcmpl-{zlib.crc32(repr(completion.get('choices')).encode('utf-8', 'replace')):08x}"
+    if completion.get("object") != "chat.completion":
+        completion["object"] = "chat.completion"
+    if not isinstance(completion.get("created"), int):
+        completion["created"] = int(time.time())
+    if not isinstance(completion.get("model"), str):
+        completion["model"] = ""
+
+
+def read_usage(found: object) -> Usage | None:
+    """OpenAI's usage object; None if there is none. Counters that are absent or no counts are zero."""
+    if not isinstance(found, dict) or ("prompt_tokens" not in found and "completion_tokens" not in found):
+        return None
+    prompt = found.get("prompt_tokens_details")
+    completion = found.get("completion_tokens_details")
+    cached = written = reasoning = 0
+    if isinstance(prompt, dict):
+        cached, written = count(prompt.get("cached_tokens")), count(prompt.get("cache_write_tokens"))
+    if isinstance(completion, dict):
+        reasoning = count(completion.get("reasoning_tokens"))
+    return Usage(
+        input_tokens=count(found.get("prompt_tokens")),
+        output_tokens=count(found.get("completion_tokens")),
+        cached_tokens=cached or count(found.get("prompt_cache_hit_tokens")),
+        cache_write_tokens=written,
+        reasoning_tokens=reasoning,
+    )
+
+
+def count(value: object) -> int:
+    """A token counter of an answer: a non-negative integer that a bigint column holds, else 0."""
+    return value if type(value) is int and 0 <= value < 1 << 53 else 0
+
+
+_ESCAPES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
+
+
+def loads_leniently(body: bytes) -> Any | None:
+    """JSON with the two faults that models themselves cause: half an escaped surrogate pair, and broken UTF-8.
+
+    The answer is paid for, so each is replaced by U+FFFD instead of refused. None if it is no JSON even then.
+    """
+    mended = _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
+    try:
+        return orjson.loads(mended.decode("utf-8", "replace"))
+    except ValueError:
+        return None
