@@ -147,7 +147,7 @@ def claim_due(connection: RawConnection, lane: OpenLane, ids: list[int]) -> list
 
 def slices(lane: OpenLane, rows: list[tuple[int, int]], size: int) -> list[Slice]:
     """Claimed rows cut into messages."""
-    return [Slice(lane.id, lane.created_at, rows[at : at + size]) for at in range(0, len(rows), size)]
+    return [Slice(lane.created_at, rows[at : at + size]) for at in range(0, len(rows), size)]
 
 
 _OPEN_LANES = """

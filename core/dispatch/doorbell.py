@@ -31,7 +31,6 @@ SLICE_ROWS = 32
 class Slice:
     """Claimed rows of one lane: (completion id, fence) each."""
 
-    lane_id: int
     created_at: datetime
     rows: list[tuple[int, int]]
 
@@ -70,7 +69,7 @@ def ring(broker: RedisBroker, slices: Iterable[Slice]) -> None:
             dramatiq.Message(
                 queue_name=ROWS_QUEUE,
                 actor_name=EXECUTE_SLICE,
-                args=(part.lane_id, part.created_at.isoformat(), part.rows),
+                args=(part.created_at.isoformat(), part.rows),
                 kwargs={},
                 options={},
             )

@@ -1,0 +1,189 @@
+"""Recording: outcomes of many rows in one transaction, each row ended once, with its counters and its cost.
+
+The gate is the lease. Deleting it ends the row; whoever's delete finds it writes the outcome, everybody else's
+outcome is dropped. A failure needs the current fence. An answer does not: it was paid for, so the first one that
+arrives counts, even from a worker that was taken for dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from core import db
+from core.batches import ending
+from core.providers.types import Usage
+from core.states import FailureReason, RowStatus
+
+
+@dataclass(slots=True, kw_only=True)
+class Ended:
+    """A row's end."""
+
+    id: int
+    fence: int
+    created_at: datetime
+    batch_id: UUID
+    status: RowStatus
+    #: calls made, this one included
+    attempts: int
+    model: str | None = None
+    usage: Usage | None = None
+    cost_usd: Decimal | None = None
+    list_cost_usd: Decimal | None = None
+    price_version: str | None = None
+    #: the completion object as JSON text
+    response: str | None = None
+    reason: FailureReason | None = None
+    message: str | None = None
+    provider_status: int | None = None
+    request_id: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Again:
+    """A row that is to be tried again."""
+
+    id: int
+    fence: int
+    delay_seconds: float
+    #: 1 if a call was made, 0 if it was held back before
+    attempts: int
+    strike: bool
+
+
+def record(ended: Sequence[Ended], again: Sequence[Again] = ()) -> set[int]:
+    """Write outcomes; returns the ids that were ended by this call (the others had ended, or were claimed anew).
+
+    One transaction: rows, responses, counters, cost, and for a batch that ends here its end and its webhook.
+    """
+    with db.connection() as connection:
+        return record_in(connection, ended, again)
+
+
+def record_in(connection: db.RawConnection, ended: Sequence[Ended], again: Sequence[Again] = ()) -> set[int]:
+    """`record`, as part of a transaction of the caller's that has locked no batch yet."""
+    if again:
+        _put_back(connection, again)
+    if not ended:
+        return set()
+    won = _end_rows(connection, ended)
+    ending.count(connection, _tally(ended, won))
+    return set(won)
+
+
+def _put_back(connection: db.RawConnection, again: Sequence[Again]) -> None:
+    connection.execute(
+        _PUT_BACK,
+        {
+            "ids": [row.id for row in again],
+            "fences": [row.fence for row in again],
+            "delays": [row.delay_seconds for row in again],
+            "attempts": [row.attempts for row in again],
+            "strikes": [int(row.strike) for row in again],
+        },
+    )
+
+
+def _end_rows(connection: db.RawConnection, ended: Sequence[Ended]) -> dict[int, Decimal]:
+    """Delete the leases, update the rows, store the answers. Returns what each ended row had reserved."""
+    usages = [row.usage or _NO_USAGE for row in ended]
+    times = [row.created_at for row in ended]
+    rows = connection.execute(
+        _END,
+        {
+            "ids": [row.id for row in ended],
+            "fences": [row.fence for row in ended],
+            "times": times,
+            "earliest": min(times),
+            "latest": max(times),
+            "statuses": [row.status for row in ended],
+            "attempts": [row.attempts for row in ended],
+            "models": [row.model for row in ended],
+            "inputs": [usage.input_tokens if row.usage else None for row, usage in zip(ended, usages, strict=True)],
+            "outputs": [usage.output_tokens if row.usage else None for row, usage in zip(ended, usages, strict=True)],
+            "cached": [usage.cached_tokens for usage in usages],
+            "written": [usage.cache_write_tokens + usage.cache_write_1h_tokens for usage in usages],
+            "reasoning": [usage.reasoning_tokens for usage in usages],
+            "costs": [row.cost_usd for row in ended],
+            "list_costs": [row.list_cost_usd for row in ended],
+            "versions": [row.price_version for row in ended],
+            "reasons": [row.reason for row in ended],
+            "messages": [_storable(row.message) for row in ended],
+            "provider_statuses": [row.provider_status for row in ended],
+            "request_ids": [row.request_id for row in ended],
+        },
+    ).fetchall()
+    won = {row["id"]: row["reserved_usd"] for row in rows}
+    answers = [(row.id, row.created_at, row.response) for row in ended if row.id in won and row.response is not None]
+    if answers:
+        owners = {row["id"]: row["tenant_id"] for row in rows}
+        connection.execute(
+            "INSERT INTO completion_response (completion_id, created_at, tenant_id, body)"
+            " SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::uuid[], %s::text[])",
+            (
+                [answer[0] for answer in answers],
+                [answer[1] for answer in answers],
+                [owners[answer[0]] for answer in answers],
+                [answer[2] for answer in answers],
+            ),
+        )
+    return won
+
+
+def _tally(ended: Sequence[Ended], won: dict[int, Decimal]) -> dict[UUID, ending.Tally]:
+    """What each batch's counters gain."""
+    tallies: dict[UUID, ending.Tally] = {}
+    for row in ended:
+        if row.id not in won:
+            continue
+        tally = tallies.setdefault(row.batch_id, ending.Tally())
+        tally.add(row.status, row.usage, row.cost_usd, row.list_cost_usd, won[row.id], row.attempts)
+        if row.reason is not None and row.status is not RowStatus.CANCELLED:
+            tally.blame(row.reason, row.message or "")
+    return tallies
+
+
+def _storable(message: str | None) -> str | None:
+    return message[:2000].replace("\0", "") if message else message
+
+
+_NO_USAGE = Usage()
+
+_PUT_BACK = """
+UPDATE lease SET due_at = now() + make_interval(secs => back.delay), rung_at = NULL, call_started_at = NULL,
+                 worker_id = NULL, attempts = lease.attempts + back.attempts, strikes = lease.strikes + back.strike
+FROM unnest(%(ids)s::bigint[], %(fences)s::int[], %(delays)s::float8[], %(attempts)s::int[], %(strikes)s::int[])
+     AS back (id, fence, delay, attempts, strike)
+WHERE lease.completion_id = back.id AND lease.fence = back.fence AND lease.rung_at IS NOT NULL
+"""
+
+# The bounds on created_at let the planner leave out the partitions of other days.
+_END = """
+WITH outcome AS (
+    SELECT * FROM unnest(
+        %(ids)s::bigint[], %(fences)s::int[], %(times)s::timestamptz[], %(statuses)s::text[], %(attempts)s::int[],
+        %(models)s::text[], %(inputs)s::int[], %(outputs)s::int[], %(cached)s::int[], %(written)s::int[],
+        %(reasoning)s::int[], %(costs)s::numeric[], %(list_costs)s::numeric[], %(versions)s::text[],
+        %(reasons)s::text[], %(messages)s::text[], %(provider_statuses)s::int[], %(request_ids)s::text[]
+    ) AS o (id, fence, created_at, status, attempts, model, input, output, cached, written, reasoning, cost, list_cost,
+            version, reason, message, provider_status, request_id)
+), gone AS (
+    DELETE FROM lease USING outcome o
+    WHERE lease.completion_id = o.id AND (lease.fence = o.fence OR o.status = 'succeeded')
+    RETURNING lease.completion_id AS id, lease.call_started_at, lease.reserved_usd, lease.tenant_id
+)
+UPDATE completion c SET
+    status = o.status, attempts = o.attempts, model = coalesce(o.model, c.model), input_tokens = o.input,
+    output_tokens = o.output, cached_tokens = o.cached, cache_write_tokens = o.written, reasoning_tokens = o.reasoning,
+    cost_usd = o.cost, list_cost_usd = o.list_cost, price_version = o.version, error_type = o.reason,
+    error_message = o.message, provider_status = o.provider_status, request_id = o.request_id,
+    started_at = gone.call_started_at, ended_at = now()
+FROM outcome o JOIN gone ON gone.id = o.id
+WHERE c.id = o.id AND c.created_at = o.created_at AND c.created_at BETWEEN %(earliest)s AND %(latest)s
+  AND c.status = 'pending'
+RETURNING c.id, c.tenant_id, gone.reserved_usd
+"""
