@@ -59,11 +59,13 @@ def _choice(
         return {"type": "tool", "name": given["function"]["name"]}, None
     if given["type"] == "allowed_tools":
         allowed = given["allowed_tools"]
-        names = frozenset(
-            tool["function"]["name"]
-            for tool in allowed.get("tools") or ()
-            if isinstance(tool, dict) and isinstance(tool.get("function"), dict) and "name" in tool["function"]
-        )
+        names = frozenset(filter(None, map(_function_name, allowed["tools"])))
         return {"type": "any" if allowed.get("mode") == "required" else "auto"}, names
     errors.append(FieldError("/tool_choice/type", f"{model.id} does not take a tool_choice of type 'custom'"))
     return None, None
+
+
+def _function_name(tool: object) -> str | None:
+    function = tool.get("function") if isinstance(tool, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else None

@@ -164,7 +164,7 @@ def finish_body(body: dict[str, Any], stream: bool) -> None:
             break
 
 
-# --- answers ---------------------------------------------------------------------------------------------------------
+# Answers.
 
 
 def parse(status: int, headers: Mapping[str, str], body: bytes, *, secret: str | None = None) -> Success | Failure:
