@@ -1,0 +1,50 @@
+"""Who is calling: the four headers of a project's key, or the operator's token."""
+
+from __future__ import annotations
+
+import hmac
+
+from flask import g, request
+
+from core import identity
+from core.errors import Unauthenticated
+from core.settings import settings
+
+#: The header of each part of a project's credentials, as in the OpenAPI document.
+HEADERS = {
+    "ApiKey": "x-api-key",
+    "SecretKey": "x-secret-key",
+    "TenantId": "x-tenant-id",
+    "ProjectId": "x-project-id",
+}
+
+
+def require_project() -> None:
+    """Before a request of a tenant: its principal, or 401. OPTIONS says nothing that the document does not.
+
+    A header that was sent twice arrives joined with a comma, which is in no key.
+    """
+    if request.method == "OPTIONS":
+        return
+    given = [request.headers.get(name, "") for name in HEADERS.values()]
+    if not all(given):
+        raise Unauthenticated
+    g.principal = identity.authenticate(*given)
+
+
+def principal() -> identity.Principal:
+    """The principal of the request being answered."""
+    found: identity.Principal = g.principal
+    return found
+
+
+def require_operator() -> None:
+    """Before a request of the operator: the token of the environment, or 401; with none set the admin API is off."""
+    if request.method == "OPTIONS":
+        return
+    token = settings().admin_token.encode()
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    # Compared even when nothing is set, so that the answer and its time are the same.
+    same = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), token)
+    if not (token and same and scheme.lower() == "bearer"):
+        raise Unauthenticated("The operator's token is missing or not valid, or the admin API is off.")

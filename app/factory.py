@@ -1,0 +1,24 @@
+"""Puts the API together: telemetry, problem details, resources, the document and its pages."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from app import openapi, operations, problems, telemetry
+from app.resources import admin, batches, completions, model_mappings, models, providers, webhooks
+
+#: Every resource of the API; a new surface is a module that joins this list. A surface whose errors have another form
+#: than problem details registers its own handlers on its blueprint, and Flask prefers those.
+RESOURCES = (completions, batches, providers, model_mappings, models, webhooks, admin, operations)
+
+
+def create_app() -> Flask:
+    """The WSGI application. It opens nothing: stores are connected at first use, after the server forked."""
+    app = Flask(__name__, static_folder=None)
+    telemetry.register(app)
+    problems.register(app)
+    api = openapi.make_api(app)
+    for resource in RESOURCES:
+        api.register_blueprint(resource.blueprint)
+    openapi.register_pages(app, api)
+    return app

@@ -1,0 +1,237 @@
+"""/v1/batch: many completions in the background, taken in as JSON or line by line, and given back the same way."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import gevent.lock
+import orjson
+from flask import Response, request, stream_with_context
+
+from app import auth, body, idempotent
+from app.answers import answer, nothing, raw_answer
+from app.openapi import Blueprint
+from app.resources import batch_examples as examples
+from app.schemas import (
+    BatchBody,
+    BatchListQuery,
+    BatchSchema,
+    ResultSchema,
+    ResultsQuery,
+    ResumeBody,
+    RetryQuery,
+    page_of,
+)
+from core import db, egress, ids
+from core.batches import control, ingest, options, read, results
+from core.batches.options import BatchOptions
+from core.errors import FieldError, InvalidInput, OverLimit
+from core.settings import settings
+
+blueprint = Blueprint("batches", "Many completions in the background")
+
+#: Streamed submissions that one process takes in at once: each holds a database connection while it arrives.
+_UPLOADS = gevent.lock.BoundedSemaphore(8)
+_METADATA = re.compile(r"metadata\[([^\[\]]*)\]\Z")
+
+
+@blueprint.post("/v1/batch")
+@idempotent.idempotent()
+@blueprint.takes(BatchBody, example=examples.NEW_BATCH, ndjson=examples.NDJSON, query=examples.NDJSON_PARAMETERS)
+@blueprint.response(201, BatchSchema, example=examples.BATCH)
+@blueprint.alt_response(413, response="REQUEST_ENTITY_TOO_LARGE")
+def create_batch() -> Response:
+    """Submit a batch.
+
+    As `application/json` with the options beside `requests`, or as `application/x-ndjson` with one request a line and
+    the options in the query (`metadata` as `metadata[key]=value`). All rows are checked first; if any is wrong, the
+    first 100 wrong ones are reported and nothing is kept.
+    """
+    created = _create_from_lines() if body.is_ndjson() else _create_from_json()
+    return raw_answer(created, 201)
+
+
+def _create_from_json() -> bytes:
+    given = dict(body.json_object())
+    requests = given.pop("requests", None)
+    wrong: list[FieldError] = []
+    if not isinstance(requests, list) or not requests:
+        wrong.append(FieldError("/requests", "required; a list of at least one request"))
+    chosen = _options(given, wrong)
+    return _submit(requests or [], chosen, ndjson=False)
+
+
+def _create_from_lines() -> bytes:
+    given: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
+    wrong: list[FieldError] = []
+    for name, values in request.args.lists():
+        pair = _METADATA.match(name)
+        if len(values) > 1:
+            wrong.append(FieldError(f"?{name}", "is given more than once"))
+        elif pair:
+            metadata[pair[1]] = values[0]
+        elif name == "metadata":
+            wrong.append(FieldError("?metadata", "write each pair as metadata[key]=value"))
+        else:
+            given[name] = values[0]
+    if metadata:
+        given["metadata"] = metadata
+    chosen = _options(given, wrong)
+    if not _UPLOADS.acquire(blocking=False):
+        raise OverLimit("Too many batches are being uploaded at once; try again in a moment.", 2.0)
+    try:
+        lines = body.lines(body.ndjson_chunks(idempotent.fingerprint().update), settings().max_line_bytes)
+        return _submit(lines, chosen, ndjson=True)
+    finally:
+        _UPLOADS.release()
+
+
+def _options(given: dict[str, Any], wrong: list[FieldError]) -> BatchOptions:
+    """The options, or InvalidInput with what is wrong with them and with everything else so far."""
+    try:
+        chosen = options.parse(given, egress.check)
+    except InvalidInput as error:
+        wrong.extend(error.errors)
+    if wrong:
+        raise InvalidInput(wrong)
+    return chosen
+
+
+def _submit(rows: Any, chosen: BatchOptions, *, ndjson: bool) -> bytes:
+    """Take the batch in and return its object; an idempotency key is kept in the same transaction."""
+    created = b""
+
+    def on_commit(connection: db.RawConnection, batch_id: UUID) -> None:
+        nonlocal created
+        created = orjson.dumps(read.batch_object(connection, batch_id))
+        claim = idempotent.current()
+        if claim is not None:
+            claim.finish(201, created.decode(), idempotent.fingerprint().value(), connection)
+
+    ingest.submit(auth.principal(), rows, dataclasses.replace(chosen, on_commit=on_commit), ndjson=ndjson)
+    return created
+
+
+@blueprint.get("/v1/batch")
+@blueprint.arguments(BatchListQuery, location="query")
+@blueprint.response(200, page_of(BatchSchema, "BatchPage"))
+def list_batches(query: dict[str, Any]) -> Response:
+    """The project's batches, newest first."""
+    return answer(read.page(auth.principal(), **query))
+
+
+@blueprint.get("/v1/batch/<batch_id>")
+@blueprint.response(200, BatchSchema, example=examples.BATCH)
+def get_batch(batch_id: str) -> Response:
+    """One batch, with its counts, cost and progress."""
+    return _batch(ids.parse("batch", batch_id))
+
+
+@blueprint.get("/v1/batch/<batch_id>/results")
+@blueprint.arguments(ResultsQuery, location="query")
+@blueprint.response(200, page_of(ResultSchema, "BatchResults"), example=examples.RESULTS)
+@blueprint.alt_response(
+    200, schema={"type": "string"}, content_type="application/x-ndjson", example=examples.RESULT_LINE, success=True
+)
+@blueprint.alt_response(425, response="TOO_EARLY")
+def get_results(query: dict[str, Any], batch_id: str) -> Response:
+    """Every row of an ended batch exactly once, matched by `custom_id`; streamed.
+
+    With `Accept: application/x-ndjson` one row a line. Until the batch has ended it is 425, unless `partial=true`.
+    """
+    rows = results.rows(auth.principal(), ids.parse("batch", batch_id), partial=query["ended_only"])
+    accepted = request.accept_mimetypes.best_match(["application/json", *sorted(body.NDJSON_TYPES)], "application/json")
+    if accepted in body.NDJSON_TYPES:
+        return Response(stream_with_context(_as_lines(rows)), mimetype="application/x-ndjson")
+    return Response(stream_with_context(_as_list(rows)), mimetype="application/json")
+
+
+def _as_lines(rows: Iterator[bytes]) -> Iterator[bytes]:
+    return _gathered(row + b"\n" for row in rows)
+
+
+def _as_list(rows: Iterator[bytes]) -> Iterator[bytes]:
+    """{"data": [...]} written as it is read."""
+
+    def parts() -> Iterator[bytes]:
+        start = b'{"data":['
+        for row in rows:
+            yield start + row
+            start = b","
+        yield (start if start != b"," else b"") + b'],"has_more":false,"next_cursor":null}'
+
+    return _gathered(parts())
+
+
+def _gathered(parts: Iterator[bytes], size: int = 64 << 10) -> Iterator[bytes]:
+    """The same bytes in pieces worth a write to the socket."""
+    held: list[bytes] = []
+    length = 0
+    for part in parts:
+        held.append(part)
+        length += len(part)
+        if length >= size:
+            yield b"".join(held)
+            held, length = [], 0
+    if held:
+        yield b"".join(held)
+
+
+@blueprint.post("/v1/batch/<batch_id>/cancel")
+@blueprint.response(200, BatchSchema, example=examples.BATCH)
+@blueprint.alt_response(409, response="CONFLICT")
+def cancel_batch(batch_id: str) -> Response:
+    """Stop a batch: no call starts after this answer; rows that have ended are kept."""
+    found = ids.parse("batch", batch_id)
+    control.cancel(auth.principal(), found)
+    return _batch(found)
+
+
+@blueprint.post("/v1/batch/<batch_id>/pause")
+@blueprint.response(200, BatchSchema, example=examples.BATCH)
+@blueprint.alt_response(409, response="CONFLICT")
+def pause_batch(batch_id: str) -> Response:
+    """Start no more rows until the batch is resumed."""
+    found = ids.parse("batch", batch_id)
+    control.pause(auth.principal(), found)
+    return _batch(found)
+
+
+@blueprint.post("/v1/batch/<batch_id>/resume")
+@blueprint.response(200, BatchSchema, example=examples.BATCH)
+@blueprint.alt_response(409, response="CONFLICT")
+def resume_batch(batch_id: str) -> Response:
+    """Go on with a paused batch; a body `{"max_cost_usd": "50"}` raises the limit it was paused at."""
+    found = ids.parse("batch", batch_id)
+    changed = ResumeBody().load(body.json_object()) if body.raw() else {}
+    control.resume(auth.principal(), found, max_cost_usd=changed.get("max_cost_usd"))
+    return _batch(found)
+
+
+@blueprint.post("/v1/batch/<batch_id>/retry")
+@idempotent.idempotent()
+@blueprint.arguments(RetryQuery, location="query")
+@blueprint.response(201, BatchSchema, example=examples.BATCH)
+@blueprint.alt_response(409, response="CONFLICT")
+def retry_batch(query: dict[str, Any], batch_id: str) -> Response:
+    """A new batch of the rows that failed or expired, linked to the first by `retry_of`."""
+    made = control.retry(auth.principal(), ids.parse("batch", batch_id), set(query["statuses"]))
+    return _batch(made, 201)
+
+
+@blueprint.delete("/v1/batch/<batch_id>")
+@blueprint.response(204)
+@blueprint.alt_response(409, response="CONFLICT")
+def delete_batch(batch_id: str) -> Response:
+    """Remove an ended batch with its rows and results."""
+    control.delete(auth.principal(), ids.parse("batch", batch_id))
+    return nothing()
+
+
+def _batch(batch_id: UUID, status: int = 200) -> Response:
+    return answer(read.get(auth.principal(), batch_id), status)

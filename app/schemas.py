@@ -1,0 +1,344 @@
+"""The shapes of requests and answers as marshmallow schemas: what the document shows and input is held against."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import validate
+from webargs import fields
+
+from core.states import BatchStatus, ProviderType
+
+CUSTOM_ID_MAX = 128
+
+
+class Text(fields.String):
+    """A string that the database can hold."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        found: str = super()._deserialize(value, *args, **kwargs)
+        if "\0" in found:
+            raise ma.ValidationError("must not contain \\u0000")
+        return found
+
+
+class Whole(fields.Integer):
+    """A whole number; JSON text or `true` is none."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ma.ValidationError("must be a whole number")
+        return value
+
+
+class Money(fields.Field):
+    """An amount of US dollars above 0: a decimal string, or a number."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Decimal:
+        if isinstance(value, int | float | str) and not isinstance(value, bool) and len(str(value)) <= 32:
+            try:
+                amount = Decimal(str(value))
+            except InvalidOperation:
+                amount = Decimal(0)
+            if amount.is_finite() and 0 < amount <= 10**9:
+                return amount
+        raise ma.ValidationError('must be an amount of US dollars above 0, such as "12.50"')
+
+
+class FieldErrorSchema(ma.Schema):
+    pointer = fields.String(metadata={"description": "JSON pointer (RFC 6901), or `?name` of a query parameter"})
+    message = fields.String()
+    line = fields.Integer(metadata={"description": "Line of an NDJSON body, from 1"})
+
+
+class ProblemSchema(ma.Schema):
+    """RFC 9457 problem details."""
+
+    type = fields.String(metadata={"examples": ["urn:llm-service:problem:invalid-request"]})
+    title = fields.String()
+    status = fields.Integer()
+    detail = fields.String()
+    request_id = fields.String()
+    errors = fields.List(fields.Nested(FieldErrorSchema), metadata={"description": "For invalid input: all of it"})
+    provider = fields.String(metadata={"description": "For a provider's error: who"})
+    provider_status = fields.Integer(allow_none=True, metadata={"description": "For a provider's error: its status"})
+
+
+class PageQuery(ma.Schema):
+    limit = fields.Integer(
+        load_default=20, validate=validate.Range(1, 100), metadata={"description": "How many to answer"}
+    )
+    cursor = Text(load_default=None, metadata={"description": "`next_cursor` of the page before"})
+
+
+class BatchListQuery(PageQuery):
+    status = Text(
+        load_default=None,
+        metadata={"description": "Only batches of this status: " + ", ".join(status.value for status in BatchStatus)},
+    )
+
+
+class ResultsQuery(ma.Schema):
+    ended_only = fields.Boolean(
+        data_key="partial",
+        load_default=False,
+        metadata={"description": "Also before the batch has ended: the rows that have"},
+    )
+
+
+class RetryQuery(ma.Schema):
+    statuses = fields.DelimitedList(
+        fields.String(validate=validate.OneOf(["failed", "expired", "cancelled"])),
+        data_key="only",
+        load_default=["failed", "expired"],
+        validate=validate.Length(min=1),
+        metadata={"description": "Which rows, by default those that failed and those that expired"},
+    )
+
+
+class ResumeBody(ma.Schema):
+    max_cost_usd = Money(metadata={"description": "A new limit, for a batch that was paused at its old one"})
+
+
+def page_of(item: type[ma.Schema], name: str) -> type[ma.Schema]:
+    """The schema of a list: {"data": [...], "has_more": ..., "next_cursor": ...}."""
+    return ma.Schema.from_dict(
+        {
+            "data": fields.List(fields.Nested(item)),
+            "has_more": fields.Boolean(),
+            "next_cursor": fields.String(allow_none=True),
+        },
+        name=name,
+    )
+
+
+class CompletionBody(ma.Schema):
+    """A request as OpenAI's chat completions takes it; fields not listed here are taken as well."""
+
+    class Meta:
+        unknown = ma.INCLUDE
+
+    model = fields.String(required=True, metadata={"description": "An alias, a model, or provider/model"})
+    messages = fields.List(fields.Dict(), required=True, validate=validate.Length(min=1))
+    max_tokens = fields.Integer(validate=validate.Range(min=1))
+    temperature = fields.Float(validate=validate.Range(0, 2), metadata={"default": 0.7})
+    stop = fields.Raw(metadata={"description": "A string, or up to four"})
+    seed = fields.Integer()
+    tools = fields.List(fields.Dict())
+    tool_choice = fields.Raw()
+    response_format = fields.Dict()
+    reasoning_effort = fields.String()
+
+
+class CompletionSchema(ma.Schema):
+    """An OpenAI chat completion object, with who answered and what it cost."""
+
+    id = fields.String()
+    object = fields.String()
+    created = fields.Integer()
+    model = fields.String()
+    choices = fields.List(fields.Dict())
+    usage = fields.Dict()
+    provider = fields.String()
+    cost_usd = fields.String(allow_none=True)
+    request_id = fields.String()
+
+
+class BatchRequest(CompletionBody):
+    """One row: a completion request with an id of the caller's."""
+
+    custom_id = fields.String(
+        validate=validate.Length(1, CUSTOM_ID_MAX),
+        metadata={"description": "Unique within the batch; rows without one are numbered"},
+    )
+
+
+class BatchBody(ma.Schema):
+    """A new batch."""
+
+    requests = fields.List(fields.Nested(BatchRequest), required=True, validate=validate.Length(min=1))
+    webhook_url = fields.Url(allow_none=True)
+    name = fields.String(allow_none=True, validate=validate.Length(1, 200))
+    metadata = fields.Dict(
+        keys=fields.String(), values=fields.String(), metadata={"description": "At most 16 pairs of strings"}
+    )
+    processing = fields.String(validate=validate.OneOf(["auto", "realtime", "native"]), metadata={"default": "auto"})
+    completion_window = fields.String(metadata={"default": "24h", "description": "1h to 7d"})
+    priority = fields.Integer(validate=validate.Range(-10, 10), metadata={"default": 0})
+    max_cost_usd = fields.String(allow_none=True, metadata={"examples": ["12.50"]})
+    max_error_rate = fields.Float(allow_none=True, validate=validate.Range(0, 1))
+
+
+class CountsSchema(ma.Schema):
+    total = fields.Integer()
+    pending = fields.Integer()
+    processing = fields.Integer()
+    succeeded = fields.Integer()
+    failed = fields.Integer()
+    cancelled = fields.Integer()
+    expired = fields.Integer()
+
+
+class UsageSchema(ma.Schema):
+    input_tokens = fields.Integer()
+    output_tokens = fields.Integer()
+    cached_tokens = fields.Integer()
+    reasoning_tokens = fields.Integer()
+
+
+class ProgressSchema(ma.Schema):
+    rows_per_second = fields.Float()
+    eta = fields.DateTime(allow_none=True, metadata={"description": "When it will have ended at this rate"})
+    waiting_for = fields.String(allow_none=True)
+
+
+class CauseSchema(ma.Schema):
+    type = fields.String()
+    count = fields.Integer()
+    message = fields.String()
+
+
+class BatchSchema(ma.Schema):
+    """A batch and how far it is."""
+
+    id = fields.String()
+    name = fields.String(allow_none=True)
+    status = fields.String(validate=validate.OneOf([status.value for status in BatchStatus]))
+    status_reason = fields.String(allow_none=True, metadata={"description": "Why it is paused or failed"})
+    status_message = fields.String(allow_none=True)
+    processing = fields.String()
+    priority = fields.Integer()
+    created_at = fields.DateTime()
+    started_at = fields.DateTime(allow_none=True)
+    ended_at = fields.DateTime(allow_none=True)
+    expires_at = fields.DateTime()
+    request_counts = fields.Nested(CountsSchema)
+    usage = fields.Nested(UsageSchema)
+    cost_usd = fields.String()
+    savings_usd = fields.String()
+    max_cost_usd = fields.String(allow_none=True)
+    max_error_rate = fields.Float(allow_none=True)
+    progress = fields.Nested(ProgressSchema)
+    errors = fields.List(fields.Nested(CauseSchema), metadata={"description": "The top causes of failed rows"})
+    webhook_url = fields.String(allow_none=True)
+    metadata = fields.Dict(keys=fields.String(), values=fields.String())
+    retry_of = fields.String(allow_none=True, metadata={"description": "The batch whose rows this one runs again"})
+
+
+class RowErrorSchema(ma.Schema):
+    type = fields.String()
+    message = fields.String()
+    provider_status = fields.Integer(allow_none=True)
+    retryable = fields.Boolean()
+
+
+class ResultSchema(ma.Schema):
+    """What became of one row of a batch."""
+
+    custom_id = fields.String()
+    status = fields.String(validate=validate.OneOf(["succeeded", "failed", "cancelled", "expired"]))
+    response = fields.Dict(allow_none=True, metadata={"description": "The completion object, if it succeeded"})
+    error = fields.Nested(RowErrorSchema, allow_none=True)
+    usage = fields.Nested(UsageSchema, allow_none=True)
+    cost_usd = fields.String(allow_none=True)
+    model = fields.String()
+    provider = fields.String()
+    attempts = fields.Integer()
+    processing = fields.String()
+    request_sha256 = fields.String(allow_none=True)
+    started_at = fields.DateTime(allow_none=True)
+    ended_at = fields.DateTime(allow_none=True)
+
+
+class LimitsSchema(ma.Schema):
+    requestsPerMinute = Whole(allow_none=True, validate=validate.Range(1, 2**31 - 1))
+    tokensPerMinute = Whole(allow_none=True, validate=validate.Range(1, 2**53))
+    maxConcurrency = Whole(allow_none=True, validate=validate.Range(1, 2**31 - 1))
+
+
+_PROVIDER_TYPES = [kind.value for kind in ProviderType]
+_VISIBLE = validate.Regexp(r"[\x21-\x7e]+\Z", error="must be visible ASCII characters without spaces")
+
+
+class ProviderChange(ma.Schema):
+    """What of a provider can be changed; what is left out stays."""
+
+    apiKey = Text(
+        validate=[validate.Length(1, 4096), _VISIBLE],
+        metadata={"description": "Stored encrypted, never returned", "format": "password"},
+    )
+    name = Text(validate=validate.Length(0, 200))
+    baseUrl = Text(allow_none=True, validate=validate.Length(1, 2048))
+    organization = Text(allow_none=True, validate=[validate.Length(1, 200), _VISIBLE])
+    limits = fields.Nested(LimitsSchema)
+
+
+class NewProvider(ProviderChange):
+    providerType = Text(required=True, validate=validate.OneOf(_PROVIDER_TYPES))
+    apiKey = Text(
+        required=True,
+        validate=[validate.Length(1, 4096), _VISIBLE],
+        metadata={"description": "Stored encrypted, never returned", "format": "password"},
+    )
+
+
+class ProviderTest(ma.Schema):
+    providerType = Text(required=True, validate=validate.OneOf(_PROVIDER_TYPES))
+    name = Text(metadata={"description": "Which one, where there are several of type openai_compatible"})
+
+
+class ProviderSchema(ma.Schema):
+    """A project's credential at a provider."""
+
+    id = fields.String()
+    providerType = fields.String()
+    name = fields.String()
+    apiKeyHint = fields.String(metadata={"description": "The last four characters of the key"})
+    baseUrl = fields.String(allow_none=True)
+    organization = fields.String(allow_none=True)
+    limits = fields.Nested(LimitsSchema)
+    state = fields.String(metadata={"description": "`active`, or `stopped` when the provider refused the key"})
+    created_at = fields.DateTime()
+    updated_at = fields.DateTime()
+
+
+class ProviderTestAnswer(ma.Schema):
+    ok = fields.Boolean()
+    providerType = fields.String()
+    latencyMs = fields.Integer(allow_none=True)
+    models = fields.List(fields.String(), metadata={"description": "If it is ok"})
+    error = fields.String(metadata={"description": "If it is not"})
+
+
+class FallbackSchema(ma.Schema):
+    model = Text(required=True, validate=validate.Length(1, 200))
+    provider = Text(allow_none=True, validate=validate.Length(1, 200))
+
+
+class MappingBody(ma.Schema):
+    model = Text(required=True, validate=validate.Length(1, 200))
+    provider = Text(allow_none=True, validate=validate.Length(1, 200))
+    fallbacks = fields.List(fields.Nested(FallbackSchema), validate=validate.Length(max=10))
+
+
+class MappingSchema(MappingBody):
+    """Where an alias leads."""
+
+    alias = fields.String()
+    created_at = fields.DateTime()
+    updated_at = fields.DateTime()
+
+
+class ModelSchema(ma.Schema):
+    """A model that the project can call."""
+
+    id = fields.String()
+    object = fields.String()
+    owned_by = fields.String()
+    provider = fields.String()
+
+
+class NamedBody(ma.Schema):
+    name = Text(required=True, validate=validate.Length(1, 200))

@@ -1,0 +1,1 @@
+"""Batches: taken in, controlled, read and given back."""

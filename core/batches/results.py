@@ -1,0 +1,155 @@
+"""The results of a batch, row by row: read by keyset in short transactions, so that memory and locks stay small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from core import db
+from core.batches.read import money_text, time_text
+from core.errors import NotFound, NotYetAvailable
+from core.identity import Principal
+from core.ids import BLOCK_BITS
+from core.states import FailureReason, RowStatus
+
+#: Rows and bytes of answers that are read in one go: rows adapt to how long the answers are.
+FIRST_PAGE_ROWS, MAX_PAGE_ROWS = 64, 1000
+PAGE_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    first_id: int
+    total: int
+
+
+def rows(principal: Principal, batch_id: UUID, *, partial: bool = False) -> Iterator[bytes]:
+    """Each row that has ended as one JSON object, every row exactly once; order is by lane, not by the input.
+
+    The batch is looked at before this returns, so that its errors come before the first row.
+
+    Raises
+    ------
+    NotFound
+        There is no such batch in this project.
+    NotYetAvailable
+        It has not ended (a cancelled one ends when its last call has come home), and `partial` is False.
+    """
+    with db.connection(principal.tenant_id) as connection:
+        batch = connection.execute(
+            "SELECT created_at, ended_at FROM batch WHERE id = %s AND tenant_id = %s AND project_id = %s",
+            (batch_id, principal.tenant_id, principal.project_id),
+        ).fetchone()
+        if batch is None:
+            raise NotFound
+        if batch["ended_at"] is None and not partial:
+            raise NotYetAvailable
+        lanes = [
+            _Lane(row["id"] << BLOCK_BITS, row["total"])
+            for row in connection.execute(
+                "SELECT id, total FROM lane WHERE batch_id = %s AND tenant_id = %s ORDER BY id",
+                (batch_id, principal.tenant_id),
+            )
+        ]
+    return _rows(principal, batch_id, batch["created_at"], lanes)
+
+
+def _rows(principal: Principal, batch_id: UUID, created_at: datetime, lanes: list[_Lane]) -> Iterator[bytes]:
+    size = FIRST_PAGE_ROWS
+    for lane in lanes:
+        next_id, end = lane.first_id, lane.first_id + lane.total
+        while next_id < end:
+            # A transaction a page: a slow reader must not hold one open.
+            with db.connection(principal.tenant_id) as connection:
+                found = connection.execute(
+                    _PAGE,
+                    {
+                        "tenant": principal.tenant_id,
+                        "batch": batch_id,
+                        "created_at": created_at,
+                        "first": next_id,
+                        "end": end,
+                        "limit": size,
+                    },
+                ).fetchall()
+            yield from map(_result, found)
+            if len(found) < size:
+                break
+            next_id = found[-1]["id"] + 1
+            read = sum(len(row["response"] or "") for row in found)
+            size = max(1, min(MAX_PAGE_ROWS, PAGE_BYTES * len(found) // max(read, 1), size * 4))
+
+
+# created_at names the partition; the ids of a lane are one range of the primary key.
+_PAGE = """
+SELECT completion.id, custom_id, status, completion.model, provider, processing, attempts, request_sha256,
+       input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_usd,
+       error_type, error_message, provider_status, started_at, ended_at, response.body AS response
+FROM completion
+LEFT JOIN completion_response AS response
+       ON response.completion_id = completion.id AND response.created_at = completion.created_at
+      AND response.tenant_id = completion.tenant_id
+WHERE completion.tenant_id = %(tenant)s AND completion.batch_id = %(batch)s
+  AND completion.created_at = %(created_at)s
+  AND completion.id >= %(first)s AND completion.id < %(end)s
+  AND completion.status <> 'pending'
+ORDER BY completion.id
+LIMIT %(limit)s
+"""
+
+
+def _result(row: dict[str, Any]) -> bytes:
+    succeeded = row["status"] == RowStatus.SUCCEEDED
+    return orjson.dumps(
+        {
+            "custom_id": row["custom_id"],
+            "status": row["status"],
+            # Already JSON: it travels through as it is.
+            "response": orjson.Fragment(row["response"]) if succeeded and row["response"] is not None else None,
+            "error": None if succeeded else _error(row),
+            "usage": _usage(row),
+            "cost_usd": money_text(row["cost_usd"]),
+            "model": row["model"],
+            "provider": row["provider"],
+            "attempts": row["attempts"],
+            "processing": row["processing"],
+            "request_sha256": bytes(row["request_sha256"]).hex() if row["request_sha256"] else None,
+            "started_at": time_text(row["started_at"]),
+            "ended_at": time_text(row["ended_at"]),
+        }
+    )
+
+
+def _error(row: dict[str, Any]) -> dict[str, Any]:
+    reason = row["error_type"] or _REASON_OF_STATUS.get(row["status"], FailureReason.INTERNAL)
+    try:
+        retryable = FailureReason(reason).retryable
+    except ValueError:
+        # Written by another version of the service.
+        retryable = False
+    return {
+        "type": reason,
+        "message": row["error_message"] or "",
+        "provider_status": row["provider_status"],
+        "retryable": retryable,
+    }
+
+
+#: Rows that were swept before they started carry no cause of their own.
+_REASON_OF_STATUS = {RowStatus.CANCELLED: FailureReason.CANCELLED, RowStatus.EXPIRED: FailureReason.EXPIRED}
+
+
+def _usage(row: dict[str, Any]) -> dict[str, int] | None:
+    if row["input_tokens"] is None:
+        return None
+    return {
+        "input_tokens": row["input_tokens"],
+        "output_tokens": row["output_tokens"] or 0,
+        "cached_tokens": row["cached_tokens"] or 0,
+        "reasoning_tokens": row["reasoning_tokens"] or 0,
+    }

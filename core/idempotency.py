@@ -1,0 +1,157 @@
+"""Idempotency keys: the first answer to a POST, kept for 24 hours and given again to whoever repeats it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from uuid import UUID
+
+from core import db
+from core.errors import Conflict, FieldError, InvalidInput
+from core.identity import Principal
+from core.ids import new_id
+
+KEPT_HOURS = 24
+#: How long a request holds its key without a sign of life; a process that died gives it back after that.
+LOCK_SECONDS = 120.0
+
+_KEY = re.compile(r"[\x20-\x7e]{1,255}\Z")
+
+
+class KeyInUse(Conflict):
+    """A request with this Idempotency-Key is still being answered; ask again in a moment."""
+
+
+class KeyReused(Conflict):
+    """This Idempotency-Key was used for another request; take a new key for a new request."""
+
+
+def digest(method: str, path: str) -> hashlib._Hash:
+    """The start of a request's fingerprint; its body is to be added with update()."""
+    return hashlib.sha256(f"{method} {path}\n".encode())
+
+
+@dataclass(frozen=True, slots=True)
+class FirstAnswer:
+    """What the first request with this key was answered."""
+
+    status_code: int
+    body: str
+    fingerprint: bytes
+
+    def check(self, fingerprint: bytes) -> None:
+        """Raises KeyReused if the first request was not the same as the one with this fingerprint."""
+        if fingerprint != self.fingerprint:
+            raise KeyReused
+
+
+@dataclass(slots=True)
+class Claim:
+    """A key held by the request being answered; it ends with `finish` or `release`."""
+
+    principal: Principal
+    id: UUID
+    finished: bool = False
+
+    def finish(
+        self, status_code: int, body: str, fingerprint: bytes, connection: db.RawConnection | None = None
+    ) -> None:
+        """Keep the answer. With the connection of the transaction that does the request's work, both commit or neither.
+
+        Raises
+        ------
+        KeyInUse
+            The key was taken over meanwhile: the work must not be committed.
+        """
+        if connection is None:
+            with db.connection(self.principal.tenant_id) as own:
+                self.finish(status_code, body, fingerprint, own)
+            return
+        done = connection.execute(
+            "UPDATE idempotency_key SET status_code = %s, response = %s, fingerprint = %s"
+            " WHERE id = %s AND tenant_id = %s AND status_code IS NULL",
+            (status_code, body, fingerprint, self.id, self.principal.tenant_id),
+        )
+        if done.rowcount == 0:
+            raise KeyInUse
+        self.finished = True
+
+    def extend(self) -> None:
+        """Say that the request is still being read or answered; to be called well within LOCK_SECONDS."""
+        with db.connection(self.principal.tenant_id) as connection:
+            connection.execute(
+                "UPDATE idempotency_key SET locked_until = now() + make_interval(secs => %s)"
+                " WHERE id = %s AND tenant_id = %s AND status_code IS NULL",
+                (LOCK_SECONDS, self.id, self.principal.tenant_id),
+            )
+
+    def release(self) -> None:
+        """Give the key back: the request did nothing, and may be sent again with the same key."""
+        with db.connection(self.principal.tenant_id) as connection:
+            connection.execute(
+                "DELETE FROM idempotency_key WHERE id = %s AND tenant_id = %s AND status_code IS NULL",
+                (self.id, self.principal.tenant_id),
+            )
+
+
+def claim(principal: Principal, key: str, *, lock_seconds: float = LOCK_SECONDS) -> Claim | FirstAnswer:
+    """Take the key for this request, or find what the first one was answered.
+
+    The caller holds a FirstAnswer against its own fingerprint with `check`; for a streamed body it is known only
+    at the end.
+
+    Raises
+    ------
+    InvalidInput
+        The key is not 1 to 255 printable ASCII characters.
+    KeyInUse
+        Another request holds it right now.
+    """
+    if not _KEY.match(key):
+        raise InvalidInput([FieldError("Idempotency-Key", "must be 1 to 255 printable ASCII characters")])
+    new = new_id()
+    with db.connection(principal.tenant_id) as connection:
+        # One statement: of two requests at once the second waits here for the first one's commit, then finds its row.
+        taken = connection.execute(_TAKE, _values(principal, key, new, lock_seconds)).fetchone()
+        if taken is not None:
+            return Claim(principal, new)
+        found = connection.execute(
+            "SELECT status_code, response, fingerprint FROM idempotency_key"
+            " WHERE project_id = %s AND tenant_id = %s AND key = %s",
+            (principal.project_id, principal.tenant_id, key),
+        ).fetchone()
+    if found is None or found["status_code"] is None:
+        raise KeyInUse
+    return FirstAnswer(found["status_code"], found["response"], bytes(found["fingerprint"]))
+
+
+def forget_old(connection: db.RawConnection) -> int:
+    """Remove the answers that are older than 24 hours; returns how many. For the platform's retention."""
+    return connection.execute(
+        "DELETE FROM idempotency_key WHERE created_at < now() - make_interval(hours => %s)", (KEPT_HOURS,)
+    ).rowcount
+
+
+def _values(principal: Principal, key: str, new: UUID, lock_seconds: float) -> dict[str, object]:
+    return {
+        "id": new,
+        "tenant": principal.tenant_id,
+        "project": principal.project_id,
+        "key": key,
+        "lock": lock_seconds,
+        "kept": KEPT_HOURS,
+    }
+
+
+# A row may be taken over when it is too old to count, or when whoever held it died without an answer.
+_TAKE = """
+INSERT INTO idempotency_key AS held (id, tenant_id, project_id, key, fingerprint, locked_until)
+VALUES (%(id)s, %(tenant)s, %(project)s, %(key)s, '', now() + make_interval(secs => %(lock)s))
+ON CONFLICT (project_id, key) DO UPDATE
+SET id = excluded.id, fingerprint = '', status_code = NULL, response = NULL,
+    locked_until = excluded.locked_until, created_at = now()
+WHERE held.created_at < now() - make_interval(hours => %(kept)s)
+   OR (held.status_code IS NULL AND held.locked_until < now())
+RETURNING id
+"""
