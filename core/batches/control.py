@@ -99,6 +99,7 @@ def resume(principal: Principal, batch_id: UUID, *, max_cost_usd: Decimal | None
             " AND id IN (SELECT connection_id FROM lane WHERE batch_id = %s)",
             (principal.tenant_id, batch_id),
         )
+        connection.execute("SELECT pg_notify('llm_go', %s)", (batch_id.hex,))
         connection.execute("NOTIFY llm_dispatch")
 
 

@@ -40,7 +40,7 @@ def rescue_dead_workers() -> int:
         dead = [row["id"] for row in rows]
         if not dead:
             return 0
-        back = connection.execute(_TAKE_BACK, {"dead": dead}).fetchall()
+        back = connection.execute(_TAKE_BACK, {"dead": dead, "max_crashes": MAX_CRASHES}).fetchall()
         connection.execute("DELETE FROM worker WHERE id = ANY(%s)", (dead,))
         _give_up(connection, back)
     return len(back)
@@ -50,7 +50,7 @@ def rescue_overdue_calls() -> int:
     """Take back rows whose call should have ended long ago although their worker lives; returns how many."""
     deadline = settings().call_timeout_seconds + OVERDUE_GRACE_SECONDS
     with db.connection() as connection:
-        back = connection.execute(_TAKE_BACK_OVERDUE, {"deadline": deadline}).fetchall()
+        back = connection.execute(_TAKE_BACK_OVERDUE, {"deadline": deadline, "max_crashes": MAX_CRASHES}).fetchall()
         _give_up(connection, back)
     return len(back)
 
@@ -213,9 +213,9 @@ _BACK = """
     due_at = now(), rung_at = NULL, call_started_at = NULL, worker_id = NULL, fence = lease.fence + 1,
     attempts = lease.attempts + 1, crashes = lease.crashes + 1
 """
-_BACK_RETURNING = f"""
+_BACK_RETURNING = """
 RETURNING lease.completion_id, lease.fence, lease.created_at, lease.batch_id, lease.attempts,
-    lease.crashes >= {MAX_CRASHES} AS poison,
+    lease.crashes >= %(max_crashes)s AS poison,
     (SELECT p.on_unknown_outcome = 'fail' FROM batch b JOIN project p ON p.id = b.project_id
      WHERE b.id = lease.batch_id) AS fail_unknown
 """

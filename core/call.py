@@ -1,0 +1,116 @@
+"""One call to a provider: built, sent through the egress client, classified, priced. Live and batch rows share it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from core import egress, pricing
+from core.connections import LoadedConnection
+from core.egress.errors import ConnectFailed, EgressError, TimedOut, TooMuchData
+from core.errors import AddressRefused, InvalidInput
+from core.providers import adapter_for
+from core.providers.types import Failure, LimitReading, Success
+from core.states import FailureReason
+
+#: An answer larger than this is no completion.
+MAX_ANSWER_BYTES = 64 << 20
+
+
+@dataclass(slots=True, kw_only=True)
+class Called:
+    """What came of a call."""
+
+    outcome: Success | Failure
+    #: what the provider's headers say of its limits
+    readings: list[LimitReading]
+    started_at: float
+    ended_at: float
+    #: False if the request cannot have reached the provider
+    sent: bool = True
+
+
+def call(connection: LoadedConnection, model: str, params: dict[str, Any], *, timeout_seconds: float) -> Called:
+    """Make the call. Never raises for what a provider or the network does: that is an outcome.
+
+    Parameters
+    ----------
+    params : a completion request in OpenAI's form, checked.
+    timeout_seconds : wall-clock limit of the whole call.
+    """
+    adapter = adapter_for(connection.provider_type)
+    started_at = time.time()
+    try:
+        request = adapter.build(params, model)
+        key = connection.secret.reveal()
+        answer = egress.request(
+            "POST",
+            connection.base_url + request.path,
+            headers={**request.headers, **adapter.credential_headers(key, connection.organization)},
+            body=request.body,
+            timeout_seconds=timeout_seconds,
+            max_bytes=MAX_ANSWER_BYTES,
+        )
+    except (EgressError, AddressRefused, InvalidInput) as error:
+        return Called(
+            outcome=_no_answer(error),
+            readings=[],
+            started_at=started_at,
+            ended_at=time.time(),
+            sent=getattr(error, "sent", False),
+        )
+    return Called(
+        outcome=adapter.parse(answer.status, answer.headers, answer.body, secret=key),
+        readings=adapter.limits(answer.headers),
+        started_at=started_at,
+        ended_at=time.time(),
+    )
+
+
+def _no_answer(error: EgressError | AddressRefused | InvalidInput) -> Failure:
+    match error:
+        case AddressRefused():
+            reason = FailureReason.ADDRESS_REFUSED
+        case InvalidInput(errors=[first, *_]):
+            return Failure(reason=FailureReason.INVALID_REQUEST, message=f"{first.pointer}: {first.message}")
+        case InvalidInput():
+            reason = FailureReason.INVALID_REQUEST
+        case TimedOut():
+            reason = FailureReason.TIMEOUT
+        case TooMuchData():
+            reason = FailureReason.INVALID_RESPONSE
+        case ConnectFailed() | _:
+            reason = FailureReason.NETWORK
+    return Failure(reason=reason, message=error.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """An answer with what it cost, as it is stored and given to the caller."""
+
+    body: bytes
+    cost_usd: Decimal | None
+    list_cost_usd: Decimal | None
+    version: str
+
+
+def priced(success: Success, connection: LoadedConnection, *, request_id: str) -> Priced:
+    """The completion object with provider, cost_usd and request_id added."""
+    price = pricing.price(
+        connection.provider_type, success.model, success.usage, service_tier=success.completion.get("service_tier")
+    )
+    completion = success.completion
+    completion["provider"] = connection.provider_type
+    completion["cost_usd"] = None if price.cost_usd is None else money(price.cost_usd)
+    completion["request_id"] = request_id
+    return Priced(orjson.dumps(completion), price.cost_usd, price.list_cost_usd, price.version)
+
+
+def money(amount: Decimal) -> str:
+    """US dollars as a decimal string without an exponent and trailing zeros: 0.00012."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,28 @@
+"""Hears what other processes announce with NOTIFY, over a connection of its own that is made anew when it breaks."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+
+import psycopg
+from psycopg import sql
+
+from core.settings import settings
+
+log = logging.getLogger(__name__)
+
+
+def listen(channels: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(channel, payload) of each notification, for ever. What is announced while the connection is away is missed."""
+    while True:
+        try:
+            with psycopg.connect(settings().database_url, autocommit=True, connect_timeout=5) as connection:
+                for channel in channels:
+                    connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+                for found in connection.notifies():
+                    yield found.channel, found.payload
+        except psycopg.OperationalError:
+            log.warning("the database is away; notifications are missed until it is back")
+        time.sleep(1)

@@ -1,0 +1,57 @@
+"""`python -m scheduler`: one scheduler process. Several may run; one leads, the others stand by."""
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import logging  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+import threading  # noqa: E402
+
+import gevent  # noqa: E402
+import gevent.event  # noqa: E402
+
+from core import logs, notifications  # noqa: E402
+from core.dispatch.doorbell import make_broker  # noqa: E402
+from scheduler import tasks  # noqa: E402
+from scheduler.dispatch import Dispatcher  # noqa: E402
+from scheduler.leader import lead  # noqa: E402
+from scheduler.poller import Poller  # noqa: E402
+
+log = logging.getLogger("scheduler")
+
+
+def main() -> int:
+    logs.configure("scheduler")
+    broker = make_broker()
+    leading = threading.Event()
+    pollers = [
+        Poller("dispatch", Dispatcher(broker).tick, leading),
+        Poller("stops and windows", tasks.stops_and_windows, leading),
+        Poller("rescue", tasks.Rescue(broker).tick, leading),
+        Poller("webhooks", tasks.Webhooks(broker).tick, leading),
+        Poller("housekeeping", tasks.housekeeping, leading),
+    ]
+    for poller in pollers:
+        poller.start()
+    gevent.spawn(lead, leading)
+    gevent.spawn(_wake_on_news, pollers)
+    stop = gevent.event.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, stop.set)
+    log.info("scheduler ready")
+    stop.wait()
+    log.info("stopped")
+    return 0
+
+
+def _wake_on_news(pollers: list[Poller]) -> None:
+    for _ in notifications.listen(("llm_dispatch",)):
+        for poller in pollers:
+            if poller.name in ("dispatch", "stops and windows", "webhooks"):
+                poller.wake()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

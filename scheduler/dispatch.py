@@ -1,0 +1,207 @@
+"""Dispatch: chooses the rows that run next, within fairness, limits and budgets, claims them and rings their doorbells."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+from decimal import Decimal
+from uuid import UUID
+
+import dramatiq
+import redis
+from dramatiq.brokers.redis import RedisBroker
+
+from core import db, limits, pricing
+from core.dispatch import claim, recover
+from core.dispatch.claim import Flight, OpenLane
+from core.dispatch.doorbell import SLICE_ROWS, ring
+from core.limits import Configured, LimitKey
+from scheduler.fairness import Demand, shares
+
+log = logging.getLogger(__name__)
+
+#: Rows released ahead of what workers have started: what they start in this time, so that a cancel, a pause or a new
+#: tenant's first row does not wait behind more than that.
+WINDOW_SECONDS = 0.15
+MIN_WINDOW_ROWS = 256
+#: Between two looks while there is work, in seconds; the second when rows are only in flight.
+BUSY_SECONDS, IN_FLIGHT_SECONDS, IDLE_SECONDS = 0.02, 0.2, 5.0
+#: Estimates of a lane's next rows that are read at once.
+PEEK_ROWS = 2000
+
+
+@dataclass(slots=True)
+class _Peek:
+    """Estimates of a lane's rows from `at` on, read ahead of their dispatch."""
+
+    at: int
+    tokens: deque[tuple[int, int]] = field(default_factory=deque)
+
+
+class Dispatcher:
+    """One tick after the other, by whoever leads."""
+
+    def __init__(self, broker: RedisBroker) -> None:
+        self._broker = broker
+        self._peeks: dict[int, _Peek] = {}
+        self._starts_per_second = 0.0
+        self._last_rung = 0
+        self._last_time = time.monotonic()
+
+    def tick(self) -> float:
+        """Dispatch what may start now; returns the seconds until the next tick is worth while."""
+        with db.connection() as connection:
+            lanes = claim.open_lanes(connection)
+            flight = claim.flight(connection)
+            capacity = claim.capacity(connection) if lanes else 0
+        self._forget_ended({lane.id for lane in lanes})
+        self._measure(flight)
+        if not lanes:
+            return (
+                min(IDLE_SECONDS, flight.next_due_seconds or IDLE_SECONDS) if not flight.running else IN_FLIGHT_SECONDS
+            )
+        startable = min(self._window() - flight.rung, capacity - flight.running - flight.rung)
+        released, wait = self._release(lanes, flight, capacity, startable) if startable > 0 else (0, BUSY_SECONDS)
+        self._last_rung = flight.rung + released
+        return BUSY_SECONDS if released else max(BUSY_SECONDS, min(wait, IN_FLIGHT_SECONDS))
+
+    def _window(self) -> int:
+        return max(MIN_WINDOW_ROWS, int(self._starts_per_second * WINDOW_SECONDS))
+
+    def _measure(self, flight: Flight) -> None:
+        """Follow how fast workers start rows: what was rung last time and is no longer."""
+        now = time.monotonic()
+        elapsed = max(0.001, now - self._last_time)
+        rate = max(0, self._last_rung - flight.rung) / elapsed
+        weight = min(1.0, elapsed / 0.5)
+        self._starts_per_second += (rate - self._starts_per_second) * weight
+        self._last_time = now
+        self._last_rung = flight.rung
+
+    def _forget_ended(self, open_ids: set[int]) -> None:
+        for lane_id in self._peeks.keys() - open_ids:
+            del self._peeks[lane_id]
+
+    def _release(self, lanes: list[OpenLane], flight: Flight, capacity: int, startable: int) -> tuple[int, float]:
+        """Share `startable` rows out; what a limiter refuses one tenant is offered to the others."""
+        by_tenant: dict[UUID, list[OpenLane]] = defaultdict(list)
+        for lane in lanes:
+            by_tenant[lane.tenant_id].append(lane)
+        in_flight = dict(flight.running_by_connection)
+        held = {tenant: sum(lane.rung + lane.running for lane in own) for tenant, own in by_tenant.items()}
+        released, wait = 0, IN_FLIGHT_SECONDS
+        while startable > 0 and by_tenant:
+            allowed = shares(
+                {
+                    tenant: Demand(own[0].weight, held[tenant], sum(lane.due + lane.fresh for lane in own))
+                    for tenant, own in by_tenant.items()
+                },
+                capacity=capacity,
+                startable=startable,
+            )
+            if not any(allowed.values()):
+                break
+            for tenant, own in list(by_tenant.items()):
+                count, limited = self._release_tenant(own, allowed[tenant], in_flight)
+                released += count
+                startable -= count
+                held[tenant] += count
+                wait = min(wait, limited)
+                if count < allowed[tenant] or not allowed[tenant]:
+                    del by_tenant[tenant]
+        return released, wait
+
+    def _release_tenant(self, lanes: list[OpenLane], allowed: int, in_flight: dict[UUID, int]) -> tuple[int, float]:
+        """One tenant's lanes, by priority and age (the order they come in). Returns rows released, and a wait."""
+        released, wait = 0, IN_FLIGHT_SECONDS
+        for lane in lanes:
+            if released >= allowed:
+                break
+            if lane.due + lane.fresh <= 0:
+                continue
+            count, limited = self._release_lane(lane, allowed - released, in_flight)
+            released += count
+            wait = min(wait, limited)
+        return released, wait
+
+    def _release_lane(self, lane: OpenLane, wanted: int, in_flight: dict[UUID, int]) -> tuple[int, float]:
+        """Rows that wait to be tried again first, then fresh ones."""
+        with db.connection() as connection:
+            due = claim.due_rows(connection, lane.id, min(wanted, lane.due)) if lane.due else []
+            fresh = self._peek(connection, lane, wanted - len(due))
+        reserved = self._reserve(lane, fresh)
+        fresh = fresh[: len(reserved)]
+        candidates = [(row[1], row[2]) for row in due] + fresh
+        if not candidates:
+            return 0, IN_FLIGHT_SECONDS
+        key = LimitKey(lane.connection_id, limits.family(lane.model))
+        grant = limits.take(
+            key,
+            Configured(lane.requests_per_minute, lane.tokens_per_minute, lane.max_concurrency),
+            candidates,
+            in_flight=in_flight.get(lane.connection_id, 0),
+        )
+        if not grant.granted:
+            return 0, grant.wait_seconds
+        again = [row[0] for row in due[: grant.granted]]
+        count = grant.granted - len(again)
+        claimed: list[tuple[int, int]] = []
+        with db.connection() as connection:
+            if again:
+                claimed += claim.claim_due(connection, lane, again)
+            if count:
+                claimed += self._claim_fresh(connection, lane, fresh[:count], reserved[:count])
+        lane.due -= len(again)
+        in_flight[lane.connection_id] = in_flight.get(lane.connection_id, 0) + len(claimed)
+        for tokens in candidates[len(claimed) : grant.granted]:
+            # The batch was paused or stopped in this moment: what was taken for its rows goes back.
+            limits.settle(key, tokens, None)
+        self._ring(lane, claimed)
+        return len(claimed), grant.wait_seconds
+
+    def _peek(self, connection: db.RawConnection, lane: OpenLane, count: int) -> list[tuple[int, int]]:
+        count = min(count, lane.fresh)
+        if count <= 0:
+            return []
+        peek = self._peeks.get(lane.id)
+        if peek is None or peek.at != lane.next_n:
+            peek = self._peeks[lane.id] = _Peek(lane.next_n)
+        if len(peek.tokens) < count:
+            peek.tokens.extend(claim.estimates(connection, lane, lane.next_n + len(peek.tokens), max(PEEK_ROWS, count)))
+        return [peek.tokens[at] for at in range(min(count, len(peek.tokens)))]
+
+    def _claim_fresh(
+        self, connection: db.RawConnection, lane: OpenLane, tokens: list[tuple[int, int]], reserved: list[Decimal]
+    ) -> list[tuple[int, int]]:
+        claimed = claim.claim_fresh(connection, lane, tokens, reserved)
+        peek = self._peeks[lane.id]
+        for _ in claimed:
+            peek.tokens.popleft()
+        peek.at = lane.next_n
+        return claimed
+
+    def _reserve(self, lane: OpenLane, fresh: list[tuple[int, int]]) -> list[Decimal]:
+        """The most each fresh row can cost, for as many rows as the batch's max_cost_usd has room for."""
+        if lane.budget_left_usd is None:
+            return [Decimal(0)] * len(fresh)
+        left = lane.budget_left_usd
+        reserved: list[Decimal] = []
+        for tokens in fresh:
+            ceiling = pricing.ceiling(lane.provider, lane.model, *tokens) or Decimal(0)
+            if ceiling > left:
+                break
+            left -= ceiling
+            reserved.append(ceiling)
+        if fresh and not reserved and not lane.rung and not lane.running and not lane.due:
+            recover.pause_over_budget([lane.batch_id])
+        return reserved
+
+    def _ring(self, lane: OpenLane, claimed: list[tuple[int, int]]) -> None:
+        # Small batches are spread over the workers too.
+        size = max(8, min(SLICE_ROWS, -(-len(claimed) // 4)))
+        try:
+            ring(self._broker, claim.slices(lane, claimed, size))
+        except (dramatiq.errors.ConnectionError, redis.RedisError):
+            log.warning("Redis is away: %d claimed rows are rung when it is back", len(claimed))

@@ -1,0 +1,75 @@
+"""The scheduler's smaller tasks: rescue, stops and windows, webhooks, partitions. Each is a few calls into core."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import dramatiq
+import redis
+from dramatiq.brokers.redis import RedisBroker
+
+from core import db, idempotency, webhooks
+from core.dispatch import recover
+from core.dispatch.doorbell import ring, ring_webhook
+
+log = logging.getLogger(__name__)
+
+RESCUE_SECONDS = 1.0
+SWEEP_SECONDS = 1.0
+WEBHOOK_SECONDS = 2.0
+HOUSEKEEPING_SECONDS = 3600.0
+
+
+class Rescue:
+    """Takes back what crashed workers held, and rings again what nobody followed."""
+
+    def __init__(self, broker: RedisBroker) -> None:
+        self._broker = broker
+        self._overdue_at = 0.0
+
+    def tick(self) -> float:
+        rows = recover.rescue_dead_workers()
+        if rows:
+            log.warning("%d rows of dead workers are run again", rows)
+        if time.monotonic() >= self._overdue_at:
+            self._overdue_at = time.monotonic() + 15
+            if overdue := recover.rescue_overdue_calls():
+                log.warning("%d calls outlived their deadline and are run again", overdue)
+        missed = recover.missed_doorbells()
+        try:
+            ring(self._broker, missed)
+        except (dramatiq.errors.ConnectionError, redis.RedisError):
+            log.warning("Redis is away: doorbells are rung when it is back")
+        return RESCUE_SECONDS
+
+
+def stops_and_windows() -> float:
+    """Closes windows, pauses what waits for a stopped connection, ends the rows of batches that were stopped."""
+    recover.expire_batches()
+    recover.pause_stopped_connections()
+    return 0.0 if recover.sweep_stopped_batches() else SWEEP_SECONDS
+
+
+class Webhooks:
+    """Rings for deliveries that are due."""
+
+    def __init__(self, broker: RedisBroker) -> None:
+        self._broker = broker
+
+    def tick(self) -> float:
+        due = webhooks.claim_due()
+        try:
+            for delivery_id, fence in due:
+                ring_webhook(self._broker, delivery_id, fence)
+        except (dramatiq.errors.ConnectionError, redis.RedisError):
+            log.warning("Redis is away: %d webhooks wait for their lease to run out", len(due))
+        return 0.0 if len(due) >= 100 else WEBHOOK_SECONDS
+
+
+def housekeeping() -> float:
+    """Makes the partitions of the coming days, and forgets idempotency keys older than a day."""
+    with db.connection() as connection:
+        connection.execute("SELECT ensure_partitions(current_date, current_date + 3)")
+    idempotency.forget_old()
+    return HOUSEKEEPING_SECONDS

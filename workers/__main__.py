@@ -1,0 +1,111 @@
+"""`python -m workers`: one worker process. SIGTERM lets running calls finish; a second one does not."""
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import logging  # noqa: E402
+import os  # noqa: E402
+import resource  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from uuid import UUID  # noqa: E402
+
+import dramatiq  # noqa: E402
+import gevent  # noqa: E402
+import gevent.event  # noqa: E402
+
+from core import logs, notifications  # noqa: E402
+from core.db import DatabaseDown  # noqa: E402
+from core.settings import settings  # noqa: E402
+from workers import broker as brokers  # noqa: E402
+from workers.execute import Executor  # noqa: E402
+
+log = logging.getLogger("workers")
+
+#: Messages taken at once. Each is done when its rows are in hand, so this bounds nothing but the start statements.
+CONSUMERS = 8
+#: How long an idle consumer sleeps between looks into Redis, in milliseconds.
+IDLE_MILLISECONDS = 20
+
+
+def main() -> int:
+    logs.configure("worker")
+    _allow_many_sockets()
+    executor = Executor(settings().worker_concurrency)
+    _begin(executor)
+    worker = dramatiq.Worker(brokers.build(executor), worker_timeout=IDLE_MILLISECONDS, worker_threads=CONSUMERS)
+    stop = gevent.event.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            log.warning("second signal: calls that still run are left to be rescued")
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, on_signal)
+    gevent.spawn(_keep_alive, executor)
+    gevent.spawn(_hear_of_stops, executor)
+    worker.start()
+    log.info("worker ready: holds up to %d calls", executor.capacity)
+    stop.wait()
+
+    log.info("stopping: %d rows in hand", len(executor.in_hand))
+    executor.draining = True
+    worker.stop(timeout=5_000)
+    drained = executor.drain(settings().drain_seconds)
+    try:
+        executor.end()
+    except DatabaseDown:
+        log.warning("the database is away; this worker's leases run out by themselves")
+    log.info("stopped%s", "" if drained else f" with {len(executor.in_hand)} calls left unfinished")
+    return 0
+
+
+def _begin(executor: Executor) -> None:
+    while True:
+        try:
+            executor.begin()
+            return
+        except DatabaseDown:
+            log.warning("the database is away; trying again")
+            time.sleep(1)
+
+
+def _keep_alive(executor: Executor) -> None:
+    """The heartbeat, several times in a lease, and now and then a look for rows that fell between the stools."""
+    interval = settings().worker_lease_seconds / 4
+    strays: set[int] = set()
+    beats = 0
+    while True:
+        time.sleep(interval)
+        try:
+            executor.beat()
+            beats += 1
+            if beats % 2 == 0:
+                strays = executor.release_strays(strays)
+        except DatabaseDown:
+            log.warning("the database is away; no heartbeat")
+        except Exception:
+            log.exception("the heartbeat failed")
+
+
+def _hear_of_stops(executor: Executor) -> None:
+    """Batches that were cancelled or paused, from the moment that commits."""
+    for channel, payload in notifications.listen(("llm_stop", "llm_go")):
+        if channel == "llm_stop":
+            executor.stop_batch(UUID(hex=payload))
+        elif channel == "llm_go":
+            executor.resume_batch(UUID(hex=payload))
+
+
+def _allow_many_sockets() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Takes slices of rows and runs each row to its outcome, thousands at once, one greenlet each."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from uuid import UUID
+
+import gevent
+import orjson
+
+from core import connections, limits
+from core.call import Called, call, priced
+from core.connections import LoadedConnection
+from core.dispatch import workers
+from core.dispatch.record import Again, Ended, record
+from core.dispatch.recorder import Recorder
+from core.dispatch.start import Started, start
+from core.errors import NotFound
+from core.ids import new_id, public
+from core.limits import LimitKey
+from core.providers.types import Failure, Success
+from core.retry import decide
+from core.settings import settings
+from core.states import Action, FailureReason, RowStatus
+
+log = logging.getLogger(__name__)
+
+#: A worker whose event loop turns slower than this takes no further slices: what it has started would wait for the
+#: processor, and a cancel could no longer keep it from being sent.
+MAX_LOOP_LAG_SECONDS = 0.05
+_PROBE_SECONDS = 0.01
+#: Batches that were stopped lately, of which no row is sent any more.
+_STOPPED_REMEMBERED = 10_000
+
+
+class Executor:
+    """The rows in hand of one worker process."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.draining = False
+        self.worker_id: UUID | None = None
+        #: completion id -> fence of every row in hand, until its outcome is committed
+        self.in_hand: dict[int, int] = {}
+        self._aside = 0
+        self._lag = 0.0
+        self._stopped: set[UUID] = set()
+        self._stopped_order: deque[UUID] = deque()
+        self._recorder: Recorder[Ended | Again] = Recorder(self._write)
+        self._life = threading.Lock()
+
+    def begin(self) -> None:
+        """Register this process; from here on it may take rows."""
+        self.worker_id = workers.register(self.capacity)
+        gevent.spawn(self._probe)
+
+    def beat(self) -> None:
+        """Keep the leases alive; a worker that was taken for dead begins a new life."""
+        assert self.worker_id is not None
+        if not workers.heartbeat(self.worker_id, len(self.in_hand), draining=self.draining):
+            log.warning("this worker was taken for dead; its rows are run elsewhere unless they answer first")
+            self.worker_id = workers.register(self.capacity)
+
+    def take(self, created_at: datetime, rows: list[tuple[int, int]]) -> None:
+        """Start the rows of a slice that are still to be started, each in a greenlet."""
+        while not self.draining and (self._lag > MAX_LOOP_LAG_SECONDS or len(self.in_hand) >= self.capacity):
+            gevent.sleep(0.01)
+        if self.draining or self.worker_id is None:
+            return
+        for row in start(self.worker_id, created_at, rows):
+            self.in_hand[row.id] = row.fence
+            gevent.spawn(self._run, row)
+
+    def aside(self, work: Callable[[], None]) -> None:
+        """Run something that is no row in a greenlet of its own; a drain waits for it too."""
+
+        def run() -> None:
+            try:
+                work()
+            except Exception:
+                log.exception("work beside the rows failed")
+            finally:
+                self._aside -= 1
+
+        self._aside += 1
+        gevent.spawn(run)
+
+    def stop_batch(self, batch_id: UUID) -> None:
+        """Send no further row of this batch, also of those that have been started."""
+        if batch_id not in self._stopped:
+            self._stopped.add(batch_id)
+            self._stopped_order.append(batch_id)
+            if len(self._stopped_order) > _STOPPED_REMEMBERED:
+                self._stopped.discard(self._stopped_order.popleft())
+
+    def resume_batch(self, batch_id: UUID) -> None:
+        self._stopped.discard(batch_id)
+
+    def drain(self, timeout_seconds: float) -> bool:
+        """Take nothing more and wait until every row in hand is committed; False if some are left after the time."""
+        self.draining = True
+        deadline = time.monotonic() + timeout_seconds
+        while (self.in_hand or self._aside) and time.monotonic() < deadline:
+            gevent.sleep(0.02)
+        return self._recorder.drain(max(1.0, deadline - time.monotonic())) and not self.in_hand
+
+    def end(self) -> None:
+        """End the life: what is still in hand is rescued by the scheduler at once."""
+        if self.worker_id is not None:
+            workers.retire(self.worker_id)
+
+    def release_strays(self, strays: set[int]) -> set[int]:
+        """Put back rows that the database holds to be ours and we do not know, if they were strays last time too.
+
+        A start whose reply was lost leaves such rows. Returns the strays of this look, for the next.
+        """
+        assert self.worker_id is not None
+        found = {row_id: fence for row_id, fence in workers.held(self.worker_id) if row_id not in self.in_hand}
+        for row_id in found.keys() & strays:
+            self._recorder.put(Again(id=row_id, fence=found[row_id], delay_seconds=0.0, attempts=0, strike=False))
+        return set(found)
+
+    def _probe(self) -> None:
+        """Measure how late the event loop turns."""
+        while True:
+            before = time.monotonic()
+            gevent.sleep(_PROBE_SECONDS)
+            self._lag = time.monotonic() - before - _PROBE_SECONDS
+
+    def _run(self, row: Started) -> None:
+        try:
+            outcome = self._outcome(row)
+        except Exception as error:
+            log.exception("row %d failed inside the service", row.id)
+            outcome = _after(row, Failure(reason=FailureReason.INTERNAL, message=type(error).__name__), sent=True)
+        self._recorder.put(outcome)
+
+    def _outcome(self, row: Started) -> Ended | Again:
+        key = LimitKey(row.connection_id, limits.family(row.model))
+        reserved = (row.estimated_input, row.estimated_output)
+        if row.batch_id in self._stopped:
+            limits.settle(key, reserved, None)
+            return Again(id=row.id, fence=row.fence, delay_seconds=0.0, attempts=0, strike=False)
+        try:
+            connection = connections.load(row.connection_id)
+        except NotFound:
+            return _after(row, Failure(reason=FailureReason.NOT_CONFIGURED, message="the provider was removed"))
+        called = call(connection, row.model, orjson.loads(row.body), timeout_seconds=settings().call_timeout_seconds)
+        limits.report(key, connection.configured, reserved, called.outcome, called.readings)
+        if isinstance(called.outcome, Success):
+            return _ended(row, called, called.outcome, connection)
+        if called.outcome.reason.action is Action.STOP_CONNECTION:
+            connections.stop(connection, called.outcome.reason, called.outcome.message)
+        return _after(row, called.outcome, sent=called.sent)
+
+    def _write(self, outcomes: list[Ended | Again]) -> None:
+        ended = [outcome for outcome in outcomes if isinstance(outcome, Ended)]
+        again = [outcome for outcome in outcomes if isinstance(outcome, Again)]
+        record(ended, again)
+        for outcome in outcomes:
+            if self.in_hand.get(outcome.id) == outcome.fence:
+                del self.in_hand[outcome.id]
+
+
+def _ended(row: Started, called: Called, success: Success, connection: LoadedConnection) -> Ended:
+    request_id = public("req", new_id())
+    price = priced(success, connection, request_id=request_id)
+    return Ended(
+        id=row.id,
+        fence=row.fence,
+        created_at=row.created_at,
+        batch_id=row.batch_id,
+        status=RowStatus.SUCCEEDED,
+        attempts=row.attempts + 1,
+        model=success.model,
+        usage=success.usage,
+        cost_usd=price.cost_usd,
+        list_cost_usd=price.list_cost_usd,
+        price_version=price.version,
+        response=price.body.decode(),
+        provider_status=200,
+        request_id=request_id,
+    )
+
+
+def _after(row: Started, failure: Failure, *, sent: bool = False) -> Ended | Again:
+    """What becomes of a row whose call failed: tried again, or ended."""
+    retry = decide(
+        failure.reason,
+        strikes=row.strikes,
+        attempts=row.attempts,
+        retry_after_seconds=failure.retry_after_seconds,
+    )
+    if retry is not None:
+        return Again(
+            id=row.id,
+            fence=row.fence,
+            delay_seconds=retry.delay_seconds,
+            attempts=1 if sent else 0,
+            strike=retry.strike,
+        )
+    return Ended(
+        id=row.id,
+        fence=row.fence,
+        created_at=row.created_at,
+        batch_id=row.batch_id,
+        status=RowStatus.FAILED,
+        attempts=row.attempts + 1,
+        reason=failure.reason,
+        message=failure.message,
+        provider_status=failure.provider_status,
+    )
