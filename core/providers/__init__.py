@@ -10,6 +10,7 @@ from core.errors import FieldError
 from core.providers.anthropic import Anthropic
 from core.providers.compatible import OpenAICompatible
 from core.providers.openai import OpenAI
+from core.providers.streams import StreamTranslator
 from core.providers.types import Failure, LimitReading, ProviderRequest, Success
 
 __all__ = ["Adapter", "adapter_for"]
@@ -39,6 +40,9 @@ class Adapter(Protocol):
         self, status: int, headers: Mapping[str, str], body: bytes, *, secret: str | None = None
     ) -> Success | Failure:
         """The outcome of an answer that did not stream. Never raises; `secret` is removed from messages."""
+
+    def stream(self, params: Mapping[str, Any], *, secret: str | None = None) -> StreamTranslator:
+        """A translator for one streamed answer to `params`: a 200 of type text/event-stream."""
 
     def limits(self, headers: Mapping[str, str], *, now: float | None = None) -> list[LimitReading]:
         """What the answer's headers say of the connection's limits."""

@@ -12,10 +12,12 @@ from core.catalogue import ModelInfo, Support
 from core.errors import FieldError, InvalidInput
 from core.providers import anthropic_answer
 from core.providers.anthropic_messages import translate_messages
+from core.providers.anthropic_stream import AnthropicStream
 from core.providers.anthropic_thinking import put_thinking
 from core.providers.anthropic_tools import put_tools
 from core.providers.headers import anthropic_limits
 from core.providers.openai import DEFAULT_TEMPERATURE, over_output_limit
+from core.providers.streams import StreamTranslator, wants_usage
 from core.providers.types import Failure, LimitReading, ProviderRequest, Success
 
 PATH = "/v1/messages"
@@ -84,6 +86,10 @@ class Anthropic:
     ) -> Success | Failure:
         """The outcome of a call that did not stream. Never raises; `secret` is removed from a failure's message."""
         return anthropic_answer.parse(status, headers, body, secret=secret)
+
+    def stream(self, params: Mapping[str, Any], *, secret: str | None = None) -> StreamTranslator:
+        """A translator for one streamed answer to `params`."""
+        return AnthropicStream(include_usage=wants_usage(params), secret=secret)
 
     def limits(self, headers: Mapping[str, str], *, now: float | None = None) -> list[LimitReading]:
         """What the headers of any answer say of the connection's limits."""

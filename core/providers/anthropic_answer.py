@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from core.providers.failures import failure, failure_inside, unreadable
-from core.providers.openai import count, loads_leniently
+from core.providers.openai_answer import count, loads_leniently
 from core.providers.types import Failure, Success, Usage
 
 #: PROVIDERS.md 2.6; a reason that appears later reads as "stop"
@@ -117,7 +117,8 @@ def explanation(message: Mapping[str, Any]) -> str | None:
 
 
 def _call(block: Mapping[str, Any]) -> dict[str, Any]:
-    arguments = orjson.dumps(block.get("input") or {}).decode()
+    # A streamed call keeps its text as it came: it may be cut off by max_tokens and be no JSON.
+    arguments = _text(block.get("partial_json")) or orjson.dumps(block.get("input") or {}).decode()
     function = {"name": _text(block.get("name")), "arguments": arguments}
     return {"id": _text(block.get("id")), "type": "function", "function": function}
 

@@ -23,7 +23,7 @@ _DURATION = re.compile(
 def header(headers: Mapping[str, str], name: str) -> str | None:
     """One header; `headers` is case-insensitive, or has its names in lower case or Title-Case."""
     found = headers.get(name)
-    return found if found is not None else headers.get(name.title())
+    return headers.get(name.title()) if found is None and type(headers) is dict else found
 
 
 def retry_after_seconds(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
@@ -100,12 +100,12 @@ def openai_limits(headers: Mapping[str, str]) -> list[LimitReading]:
     readings: dict[str, LimitReading] = {}
     for kind, limit_name, remaining_name, reset_name in _OPENAI_NAMES:
         limit = _count(header(headers, limit_name))
-        remaining = _count(header(headers, remaining_name))
-        if limit is None and remaining is None:
+        if limit is None:
             continue
         known = readings.get(kind)
-        if known is not None and (limit is None or (known.limit is not None and known.limit <= limit)):
+        if known is not None and known.limit is not None and known.limit <= limit:
             continue
+        remaining = _count(header(headers, remaining_name))
         reset = duration_seconds(header(headers, reset_name))
         readings[kind] = LimitReading(kind=kind, limit=limit, remaining=remaining, reset_seconds=reset)
     return list(readings.values())
@@ -116,9 +116,9 @@ def anthropic_limits(headers: Mapping[str, str], *, now: float | None = None) ->
     readings = []
     for kind, limit_name, remaining_name, reset_name in _ANTHROPIC_NAMES:
         limit = _count(header(headers, limit_name))
-        remaining = _count(header(headers, remaining_name))
-        if limit is None and remaining is None:
+        if limit is None:
             continue
+        remaining = _count(header(headers, remaining_name))
         reset = _until_rfc3339(header(headers, reset_name), now)
         readings.append(LimitReading(kind=kind, limit=limit, remaining=remaining, reset_seconds=reset))
     return readings

@@ -1,0 +1,111 @@
+"""Answers in OpenAI's form, read from whatever a server that claims to speak it sends."""
+
+from __future__ import annotations
+
+import re
+import time
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from core.providers.failures import failure, failure_inside, unreadable
+from core.providers.types import Failure, Success, Usage
+
+
+def parse(status: int, headers: Mapping[str, str], body: bytes, *, secret: str | None = None) -> Success | Failure:
+    """The outcome of an HTTP answer in OpenAI's form. Never raises."""
+    if not 200 <= status < 300:
+        return failure(status, headers, body, secret=secret)
+    try:
+        found = orjson.loads(body)
+    except ValueError:
+        found = loads_leniently(body)
+        if found is None:
+            return unreadable(status, "the provider's answer is not JSON or is cut off")
+    return read_completion(found, status, secret=secret)
+
+
+def read_completion(found: object, status: int = 200, *, secret: str | None = None) -> Success | Failure:
+    """The outcome in a decoded body (of a call or of a line of a batch's output file). Never raises.
+
+    What a compatible server may leave out (id, object, created, usage: PROVIDERS.md 8) is filled in; an error inside
+    a 200 is a failure.
+    """
+    if not isinstance(found, dict):
+        return unreadable(status, "the provider's answer is not a JSON object")
+    if found.get("error"):
+        return failure_inside(found, status, secret=secret)
+    choices = found.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return unreadable(status, "the provider's answer has no choices")
+    for choice in choices:
+        if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+            return unreadable(status, "the provider's answer has a choice without a message")
+        if choice.get("finish_reason") == "error":
+            return failure_inside({"error": choice.get("error") or {"type": "server_error"}}, status, secret=secret)
+    usage = read_usage(found.get("usage"))
+    tier = found.get("service_tier")
+    fill_in(found)
+    return Success(
+        completion=found,
+        usage=usage or Usage(),
+        model=found["model"],
+        usage_reported=usage is not None,
+        service_tier=tier if isinstance(tier, str) else None,
+    )
+
+
+def fill_in(completion: dict[str, Any]) -> None:
+    """Give a completion object the fields that OpenAI's SDK counts on."""
+    if not isinstance(completion.get("id"), str):
+        completion["id"] = f"chatcmpl-{zlib.crc32(repr(completion.get('choices')).encode('utf-8', 'replace')):08x}"
+    if completion.get("object") != "chat.completion":
+        completion["object"] = "chat.completion"
+    if not isinstance(completion.get("created"), int):
+        completion["created"] = int(time.time())
+    if not isinstance(completion.get("model"), str):
+        completion["model"] = ""
+
+
+def read_usage(found: object) -> Usage | None:
+    """OpenAI's usage object; None if there is none. Counters that are absent or no counts are zero."""
+    if not isinstance(found, dict) or ("prompt_tokens" not in found and "completion_tokens" not in found):
+        return None
+    prompt = found.get("prompt_tokens_details")
+    completion = found.get("completion_tokens_details")
+    cached = written = reasoning = 0
+    if isinstance(prompt, dict):
+        cached, written = count(prompt.get("cached_tokens")), count(prompt.get("cache_write_tokens"))
+    if isinstance(completion, dict):
+        reasoning = count(completion.get("reasoning_tokens"))
+    return Usage(
+        input_tokens=count(found.get("prompt_tokens")),
+        output_tokens=count(found.get("completion_tokens")),
+        cached_tokens=cached or count(found.get("prompt_cache_hit_tokens")),
+        cache_write_tokens=written,
+        reasoning_tokens=reasoning,
+    )
+
+
+def count(value: object) -> int:
+    """A token counter of an answer: a non-negative integer that a bigint column holds, else 0."""
+    return value if type(value) is int and 0 <= value < 1 << 53 else 0
+
+
+_ESCAPES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
+
+
+def loads_leniently(body: bytes) -> Any | None:
+    """JSON with the two faults that models themselves cause: half an escaped surrogate pair, and broken UTF-8.
+
+    The answer is paid for, so each is replaced by U+FFFD instead of refused. None if it is no JSON even then.
+    """
+    mended = _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
+    try:
+        return orjson.loads(mended.decode("utf-8", "replace"))
+    except ValueError:
+        return None
