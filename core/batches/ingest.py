@@ -13,15 +13,16 @@ from uuid import UUID
 import orjson
 from psycopg.types.json import Jsonb
 
-from core import connections, db, mappings, params, tokens
+from core import catalogue, db, params, project_routes, tokens
 from core.batches.options import BatchOptions
-from core.catalogue import lookup
+from core.catalogue import ModelInfo
 from core.errors import FieldError, InvalidInput, TooLarge
 from core.identity import Principal
 from core.ids import BLOCK_BITS, new_id
 from core.json_input import BadJson, loads
 from core.providers import adapter_for
-from core.routing import ConnectionRef, Mapping, Route, route
+from core.routing import Route
+from core.states import ProviderType
 from core.settings import settings
 
 #: Rows that are checked, then written, together: the most that one submission holds in memory.
@@ -102,20 +103,20 @@ class _Router:
     """Where a model name leads in this project, decided once per name."""
 
     def __init__(self, principal: Principal) -> None:
-        self.refs = [ConnectionRef.of(row) for row in connections.list_all(principal)]
-        self.mappings: dict[str, Mapping] = mappings.by_alias(principal)
-        self.known: dict[str, Route | str] = {}
+        self._routes = project_routes.of(principal, fresh=True)
+        self._known: dict[str, tuple[Route, ModelInfo] | str] = {}
 
-    def find(self, model: str) -> Route | str:
-        """The route, or what is wrong with the model."""
-        found = self.known.get(model)
+    def find(self, model: str) -> tuple[Route, ModelInfo] | str:
+        """The route and what is known of its model, or what is wrong with the name."""
+        found = self._known.get(model)
         if found is None:
             try:
-                found = route(model, mapping=self.mappings.get(model), connections=self.refs)
+                to = self._routes.route(model)
+                found = (to, catalogue.find(to.model, to.provider))
             except InvalidInput as error:
-                found = error.errors[0].message if error.errors else error.detail
-            if len(self.known) < 10_000:
-                self.known[model] = found
+                found = error.detail
+            if len(self._known) < 10_000:
+                self._known[model] = found
         return found
 
 
@@ -181,19 +182,21 @@ class _Reader:
         elif not isinstance(custom_id, str) or not 1 <= len(custom_id) <= MAX_CUSTOM_ID or "\0" in custom_id:
             self.refuse(line, "/custom_id", f"must be a string of 1 to {MAX_CUSTOM_ID} characters")
             return None
-        wrong = params.validate(row)
+        name = row.get("model")
+        found = self.router.find(name) if isinstance(name, str) else "is required"
+        to = None if isinstance(found, str) else found[0]
+        wrong = params.validate(row, open_fields=to is not None and to.provider == ProviderType.OPENAI_COMPATIBLE)
         if row.get("stream"):
             wrong.append(FieldError("/stream", "rows of a batch are not streamed; leave it out"))
-        found = self.router.find(row["model"]) if not wrong else None
         if isinstance(found, str):
-            wrong.append(FieldError("/model", found))
-        elif found is not None:
-            model = lookup(found.model)
-            wrong.extend(adapter_for(found.provider).check(row, model))
+            if not any(error.pointer == "/model" for error in wrong):
+                wrong.append(FieldError("/model", found))
+        elif not wrong:
+            to, model = found
+            wrong = adapter_for(to.provider).check(row, model)
             if not wrong:
-                body = orjson.dumps(row)
                 estimate_in, estimate_out = tokens.estimate(row, model)
-                return _Row(line, custom_id, row["model"], found, body, estimate_in, estimate_out)
+                return _Row(line, custom_id, row["model"], to, orjson.dumps(row), estimate_in, estimate_out)
         for error in wrong:
             self.refuse(line, error.pointer, error.message)
         return None
@@ -210,7 +213,7 @@ class _Writer:
         self.batch_id = batch_id
         self.created_at = created_at
         self.total = 0
-        self.lanes: dict[tuple[UUID, str], _Lane] = {}
+        self.lanes: dict[tuple[str, str], _Lane] = {}
         self._owner = f"{created_at.isoformat()}\t{principal.tenant_id}\t"
 
     def taken(self, chunk: list[_Row]) -> set[str]:

@@ -1,0 +1,131 @@
+"""Recording of live completions: their rows are written whole, many in one transaction, when they end."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from core import db
+from core.batches.ingest import new_block
+from core.dispatch.recorder import Recorder
+from core.ids import BLOCK_BITS, BLOCK_SIZE
+from core.providers.types import Usage
+from core.states import FailureReason, RowStatus
+
+
+@dataclass(slots=True, kw_only=True)
+class LiveRow:
+    """A live completion that has ended."""
+
+    #: given at the first try to write it; a second try after a lost reply finds the row there
+    id: int | None = None
+
+    tenant_id: UUID
+    project_id: UUID
+    status: RowStatus
+    model_requested: str
+    model: str
+    provider: str
+    connection_id: UUID
+    request_id: str
+    request_sha256: bytes
+    request: str
+    response: str | None
+    usage: Usage | None
+    cost_usd: Decimal | None
+    list_cost_usd: Decimal | None
+    price_version: str | None
+    attempts: int
+    reason: FailureReason | None
+    message: str | None
+    provider_status: int | None
+    started_at: datetime
+    ended_at: datetime
+
+
+_lock = threading.Lock()
+_recorder: Recorder[LiveRow] | None = None
+_block = 0
+_next = BLOCK_SIZE
+
+
+def recorder() -> Recorder[LiveRow]:
+    """The recorder of this process, begun at first use (after the fork)."""
+    global _recorder
+    if _recorder is None:
+        with _lock:
+            if _recorder is None:
+                _recorder = Recorder(_write, name="live-recorder")
+    return _recorder
+
+
+def _write(rows: list[LiveRow]) -> None:
+    with db.connection() as connection:
+        for row in rows:
+            if row.id is None:
+                row.id = _new_id(connection)
+        with connection.cursor() as cursor:
+            cursor.executemany(_COMPLETION, [_values(row) for row in rows])
+            cursor.executemany(
+                _BODY.format("completion_request"),
+                [(row.id, row.started_at, row.tenant_id, row.request) for row in rows],
+            )
+            cursor.executemany(
+                _BODY.format("completion_response"),
+                [(row.id, row.started_at, row.tenant_id, row.response) for row in rows if row.response is not None],
+            )
+
+
+def _new_id(connection: db.RawConnection) -> int:
+    """The next id of this process's block. Only the recorder's thread asks, so there is no lock."""
+    global _block, _next
+    if _next >= BLOCK_SIZE:
+        _block, _next = new_block(connection), 0
+    _next += 1
+    return (_block << BLOCK_BITS) + _next - 1
+
+
+def _values(row: LiveRow) -> tuple[object, ...]:
+    usage = row.usage or Usage()
+    counted = row.usage is not None
+    return (
+        row.id,
+        row.started_at,
+        row.tenant_id,
+        row.project_id,
+        row.status,
+        row.model_requested,
+        row.model,
+        row.provider,
+        row.connection_id,
+        row.request_id,
+        row.request_sha256,
+        usage.input_tokens if counted else None,
+        usage.output_tokens if counted else None,
+        usage.cached_tokens,
+        usage.cache_write_tokens + usage.cache_write_1h_tokens,
+        usage.reasoning_tokens,
+        row.cost_usd,
+        row.list_cost_usd,
+        row.price_version,
+        row.attempts,
+        row.reason,
+        row.message[:2000].replace("\0", "") if row.message else None,
+        row.provider_status,
+        row.started_at,
+        row.ended_at,
+    )
+
+
+_COMPLETION = """
+INSERT INTO completion (id, created_at, tenant_id, project_id, status, model_requested, model, provider, connection_id,
+    request_id, request_sha256, input_tokens, output_tokens, cached_tokens, cache_write_tokens, reasoning_tokens,
+    cost_usd, list_cost_usd, price_version, attempts, error_type, error_message, provider_status, started_at, ended_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT DO NOTHING
+"""
+
+_BODY = "INSERT INTO {} (completion_id, created_at, tenant_id, body) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
