@@ -24,7 +24,7 @@ COPY core core
 COPY app app
 COPY workers workers
 COPY scheduler scheduler
-COPY launcher/__init__.py launcher/health.py launcher/
+COPY launcher/__init__.py launcher/health.py launcher/local_http.py launcher/
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM

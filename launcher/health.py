@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+
+from launcher.local_http import status_of
 
 #: The state of a connection in /proc/net/tcp: established.
 _ESTABLISHED = "01"
@@ -22,11 +22,7 @@ _ESTABLISHED = "01"
 def api() -> bool:
     """The API says that it can serve."""
     port = os.environ.get("LLM_SERVICE_BIND", "127.0.0.1:8000").rpartition(":")[2]
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=4) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+    return status_of(f"http://127.0.0.1:{port}/readyz", timeout_seconds=4) == 200
 
 
 def worker() -> bool:

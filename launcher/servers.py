@@ -105,7 +105,6 @@ class EmbeddedServer(ABC):
                 self.kill()
                 raise ServerFailed(f"{self.name} did not start: {self._last_words()}")
             time.sleep(0.02)
-        self._once_ready()
 
     def stop(self, grace_seconds: float = 20.0) -> bool:
         """Stop in order, data flushed; True if no SIGKILL was needed."""
@@ -126,9 +125,6 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def _pid_file(self) -> Path: ...
-
-    def _once_ready(self) -> None:
-        return None
 
     def _last_words(self) -> str:
         log = self.directory / "server.log"
@@ -159,9 +155,18 @@ class Postgres(EmbeddedServer):
         return f"postgresql://postgres:{self._password()}@{LOOPBACK}:{self.port}/{database}"
 
     def ready(self) -> bool:
+        """True if our database, which is made at the first start, takes commands."""
         try:
-            psycopg.connect(self.url_of("postgres"), connect_timeout=2).close()
+            psycopg.connect(self.url, connect_timeout=2).close()
         except psycopg.OperationalError:
+            return self._make_database()
+        return True
+
+    def _make_database(self) -> bool:
+        try:
+            with psycopg.connect(self.url_of("postgres"), connect_timeout=2, autocommit=True) as connection:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+        except (psycopg.OperationalError, psycopg.errors.DuplicateDatabase):
             return False
         return True
 
@@ -235,11 +240,6 @@ class Postgres(EmbeddedServer):
             # Commits still reach the kernel (synchronous_commit), so that a SIGKILL loses none.
             chosen |= {"fsync": "off", "full_page_writes": "off", "io_method": "sync"}
         return chosen
-
-    def _once_ready(self) -> None:
-        with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
-            if connection.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone() is None:
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
 
 
 class Valkey(EmbeddedServer):

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -247,10 +248,8 @@ class Supervisor:
 
     def _clear_remains(self, dead: ChildProcess) -> None:
         """Kill the children of a process that died before them: they hold its port and its shared memory."""
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(dead.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         ours = {watched.process.pid for watched in self._watched}
         for orphan in psutil.Process().children():
             if orphan.pid not in ours:

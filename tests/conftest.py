@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -14,6 +15,9 @@ import redis
 from psycopg import sql
 
 from launcher.servers import Postgres, Valkey
+
+if TYPE_CHECKING:
+    from launcher.house import House
 
 #: Numbers new databases; never used twice in a test process.
 _numbers = itertools.count(1)
@@ -107,6 +111,37 @@ def new_redis(valkey: Valkey) -> Callable[[], str]:
 def redis_url(new_redis: Callable[[], str]) -> str:
     """A clean pair of Redis databases."""
     return new_redis()
+
+
+@pytest.fixture
+def make_house(
+    new_database: Callable[[], str], new_redis: Callable[[], str], tmp_path: Path
+) -> Iterator[Callable[..., House]]:
+    """Starts houses (launcher.house.House takes the arguments) and closes them at the end of the test.
+
+    They share this test process's servers, on databases of their own; `own_servers=True` gives one servers that it can
+    kill.
+    """
+    from launcher.house import House
+
+    houses: list[House] = []
+
+    def make(*, own_servers: bool = False, **options: Any) -> House:
+        if not own_servers:
+            options = {"database_url": new_database(), "redis_url": new_redis()} | options
+        house = House(tmp_path / f"house-{len(houses)}", **options)
+        houses.append(house)
+        return house.start()
+
+    yield make
+    for house in houses:
+        house.close()
+
+
+@pytest.fixture
+def house(make_house: Callable[..., House]) -> House:
+    """A running house: API, one worker, scheduler and simulator as real processes, ready, with `house.client`."""
+    return make_house()
 
 
 def _execute(server: Postgres, statement: sql.Composed) -> None:

@@ -1,0 +1,325 @@
+"""The whole house as an object: real processes on free ports that a test or a benchmark starts, kills and talks to.
+
+with House(Path("/tmp/house"), workers=2) as house:
+    batch = house.client.post("/v1/batch", {"requests": [...]}).json()
+    house.kill("worker-1")
+    house.start_process("worker-1")
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import requests
+
+from launcher import services
+from launcher.data_directory import DataDirectory, read_exports
+from launcher.ports import free_port
+from launcher.process import ChildProcess
+from launcher.servers import EmbeddedServer, Postgres, Valkey
+from simulator.handle import SimulatorHandle
+
+_POLL_SECONDS = 0.05
+
+
+class Client:
+    """A caller of the API with the keys of one project; each call gives the `requests.Response` as it is."""
+
+    def __init__(self, exports: Mapping[str, str]) -> None:
+        self.url = exports["LLM_SERVICE_URL"]
+        self.tenant_id = exports["LLM_SERVICE_TENANT_ID"]
+        self.project_id = exports["LLM_SERVICE_PROJECT_ID"]
+        self.token = exports["LLM_SERVICE_TOKEN"]
+        self.headers = {
+            "x-api-key": exports["LLM_SERVICE_API_KEY"],
+            "x-secret-key": exports["LLM_SERVICE_SECRET_KEY"],
+            "x-tenant-id": self.tenant_id,
+            "x-project-id": self.project_id,
+        }
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.headers.update(self.headers)
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return self._call("GET", path, **options)
+
+    def post(self, path: str, json: Any = None, **options: Any) -> requests.Response:
+        return self._call("POST", path, json=json, **options)
+
+    def put(self, path: str, json: Any = None, **options: Any) -> requests.Response:
+        return self._call("PUT", path, json=json, **options)
+
+    def patch(self, path: str, json: Any = None, **options: Any) -> requests.Response:
+        return self._call("PATCH", path, json=json, **options)
+
+    def delete(self, path: str, **options: Any) -> requests.Response:
+        return self._call("DELETE", path, **options)
+
+    def wait_for_batch(self, batch_id: str, *, timeout_seconds: float = 60.0) -> dict[str, Any]:
+        """The batch object once it has ended; meanwhile, an API that is away is asked again.
+
+        Raises
+        ------
+        TimeoutError
+            It has not ended in time; the message holds the batch as it was last seen.
+        """
+        seen: dict[str, Any] = {}
+
+        def ended() -> bool:
+            try:
+                answer = self.get(f"/v1/batch/{batch_id}")
+            except requests.ConnectionError:
+                return False
+            if answer.status_code != 200:
+                return False
+            seen.update(answer.json())
+            return seen["status"] in {"completed", "failed", "cancelled", "expired"}
+
+        wait_until(ended, timeout_seconds, lambda: f"batch {batch_id} has not ended: {seen}")
+        return seen
+
+    def _call(self, method: str, path: str, **options: Any) -> requests.Response:
+        options.setdefault("timeout", 60)
+        return self.session.request(method, self.url + path, **options)
+
+
+class House:
+    """One running house.
+
+    Parameters
+    ----------
+    directory
+        For its data and its logs (`logs/<process>.log`).
+    database_url, redis_url
+        Somebody else's servers; None: own ones, which can then be killed like any process.
+    workers
+        How many worker processes.
+    environment
+        Settings on top of the usual ones, for every process.
+    simulator
+        The configuration that the simulator starts with, such as {"latency": 0.1}.
+    fast
+        Own servers do not wait for the disk.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        database_url: str | None = None,
+        redis_url: str | None = None,
+        workers: int = 1,
+        environment: Mapping[str, str] | None = None,
+        simulator: Mapping[str, Any] | None = None,
+        fast: bool = True,
+    ) -> None:
+        self.directory = directory
+        self.logs = directory / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self._data = DataDirectory(directory / "data")
+        self._servers: dict[str, EmbeddedServer] = {}
+        self._processes: dict[str, ChildProcess] = {}
+        self._extra = dict(environment or {})
+        self._simulator_options = dict(simulator or {})
+        self._workers = workers
+        self._numbers = itertools.count(1)
+        if database_url is None:
+            postgres = Postgres(self._data.path / "postgres", fast=fast)
+            self._servers["postgres"] = postgres
+        if redis_url is None:
+            valkey = Valkey(self._data.path / "redis", fast=fast)
+            self._servers["redis"] = valkey
+        self._given = (database_url, redis_url)
+        self.simulator: SimulatorHandle
+        self.address: services.Address
+        self.client: Client
+
+    @property
+    def url(self) -> str:
+        return self.address.url
+
+    @property
+    def names(self) -> list[str]:
+        """All processes that can be named, servers of its own included."""
+        return [*self._servers, *self._processes]
+
+    def start(self, timeout_seconds: float = 60.0) -> House:
+        """Start everything, wait until it is ready, and make a tenant with both providers at the simulator.
+
+        Raises
+        ------
+        TimeoutError, ServerFailed, RuntimeError
+            What did not come up; the house is closed again.
+        """
+        try:
+            self._start(timeout_seconds)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _start(self, timeout_seconds: float) -> None:
+        self._data.path.mkdir(parents=True, exist_ok=True)
+        for server in self._servers.values():
+            server.start()
+        self.simulator = SimulatorHandle(**self._simulator_options)
+        database_url, redis_url = self._given
+        self.address = services.Address(
+            database_url=database_url or self._servers["postgres"].url,  # type: ignore[attr-defined]
+            redis_url=redis_url or self._servers["redis"].url,  # type: ignore[attr-defined]
+            api_port=free_port(),
+            simulator_port=int(self.simulator.url.rpartition(":")[2]),
+            admin_token=self._data.ensure_admin_token(),
+            kek_file=self._data.ensure_kek(),
+            metrics=self._data.empty_metrics(),
+        )
+        self.env = self.address.environment(services.inherited_environment()) | self._extra
+        self._run("migrate", services.MIGRATE)
+        for name in ("api", *(f"worker-{n}" for n in range(1, self._workers + 1)), "scheduler"):
+            self.start_process(name)
+        self.client = self.new_client("demo")
+        self.wait_ready(timeout_seconds)
+
+    def new_client(self, tenant: str | None = None) -> Client:
+        """A client of a new tenant, with a project, a key, and both providers at the simulator."""
+        name = tenant or f"tenant {next(self._numbers)}"
+        file = self.directory / f"{name.replace(' ', '-')}.env"
+        self._run("seed", [sys.executable, "-m", "launcher.demo", str(file), name])
+        return Client(read_exports(file) | {"LLM_SERVICE_URL": self.url})
+
+    def start_process(self, name: str) -> None:
+        """Start a process (again): api, worker-N (any N), scheduler, or a server of its own, which is waited for."""
+        if name in self._servers:
+            self._servers[name].start()
+            return
+        process = self._processes.get(name) or self._make(name)
+        with open(self.logs / f"{name}.log", "ab") as log:
+            process.output = log
+            process.start()
+        self._processes[name] = process
+
+    def kill(self, name: str) -> None:
+        """SIGKILL it with its children; returns once they are gone."""
+        self._child(name).kill()
+
+    def stop(self, name: str, grace_seconds: float = 30.0) -> bool:
+        """Stop it in order (SIGTERM; PostgreSQL: fast shutdown); True if it went within the grace."""
+        return self._child(name).stop(grace_seconds)
+
+    def restart(self, name: str, *, kill: bool = False) -> None:
+        """Stop or kill it, start it again, wait until it is ready."""
+        if kill:
+            self.kill(name)
+        else:
+            self.stop(name)
+        self.start_process(name)
+        self.wait_ready()
+
+    def freeze(self, name: str) -> None:
+        """SIGSTOP it and its children: it lives, and does nothing."""
+        for process in self._child(name).tree():
+            process.send_signal(signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """SIGCONT after `freeze`."""
+        for process in self._child(name).tree():
+            process.send_signal(signal.SIGCONT)
+
+    def alive(self, name: str) -> bool:
+        return self._child(name).alive
+
+    def pid(self, name: str) -> int:
+        return self._child(name).pid
+
+    def wait_ready(self, timeout_seconds: float = 60.0) -> None:
+        """Wait until every process that has been started and not stopped is ready (the API: /readyz).
+
+        Raises
+        ------
+        TimeoutError
+            One of them is not; the message holds the end of its log.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        for name, process in self._processes.items():
+            if process.alive:
+                self._wait_for(name, deadline - time.monotonic())
+
+    def log(self, name: str) -> str:
+        """What the process has written so far."""
+        server = self._servers.get(name)
+        file = self.logs / f"{name}.log" if server is None else server.directory / "server.log"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    def close(self) -> None:
+        """Stop everything, newest first; no process is left."""
+        for process in reversed(self._processes.values()):
+            process.stop(services.STOP_GRACE_SECONDS)
+        if hasattr(self, "simulator"):
+            self.simulator.stop()
+        for server in reversed(self._servers.values()):
+            server.stop()
+
+    def __enter__(self) -> House:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _make(self, name: str) -> ChildProcess:
+        if name == "api":
+            return services.api(self.env, subprocess.DEVNULL)
+        if name == "scheduler":
+            return services.scheduler(self.env, subprocess.DEVNULL)
+        if name.startswith("worker-"):
+            return services.worker(name, self.env, subprocess.DEVNULL)
+        raise KeyError(f"no process {name}: there are {', '.join(self.names)}")
+
+    def _child(self, name: str) -> ChildProcess:
+        if name in self._servers:
+            process = self._servers[name].process
+            assert process is not None, f"{name} has not been started"
+            return process
+        return self._processes[name]
+
+    def _wait_for(self, name: str, timeout_seconds: float) -> None:
+        wait_until(lambda: self._is_ready(name), timeout_seconds, lambda: self._trouble(name))
+
+    def _is_ready(self, name: str) -> bool:
+        process = self._processes[name]
+        if name == "api":
+            return services.api_ready(process, self.url)
+        if name == "scheduler":
+            return services.scheduler_ready(process, self.address.database_url)
+        return services.worker_ready(process, self.address.database_url)
+
+    def _trouble(self, name: str) -> str:
+        return f"{name} is not ready (alive: {self.alive(name)}); its log ends with:\n{self.log(name)[-3000:]}"
+
+    def _run(self, name: str, command: list[str]) -> None:
+        with open(self.logs / f"{name}.log", "ab") as log:
+            done = subprocess.run(
+                command, env=self.env, cwd=services.ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+            )
+        if done.returncode != 0:
+            raise RuntimeError(f"{name} ended with status {done.returncode}:\n{self.log(name)[-3000:]}")
+
+
+def wait_until(
+    condition: Callable[[], bool], timeout_seconds: float, otherwise: Callable[[], str] = lambda: "not in time"
+) -> None:
+    """Return once the condition holds; TimeoutError with the words of `otherwise` if it does not in time."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(otherwise())
+        time.sleep(_POLL_SECONDS)

@@ -1,0 +1,162 @@
+"""Brings up the whole house on one machine, keeps it up, and takes it down in order: the program behind bin/up."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import redis
+
+from launcher import demo, services
+from launcher.console import Console
+from launcher.data_directory import DataDirectory, InUse, write_exports
+from launcher.ports import free_port, is_taken
+from launcher.process import ChildProcess
+from launcher.servers import Postgres, ServerFailed, Valkey
+from launcher.supervisor import HouseFailed, Program, StopRequested, Supervisor
+
+
+class CannotStart(Exception):
+    """Something on this machine stands in the way; the message is one line that says what to do."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until a signal ends it; the exit status: 0 after a stop that was asked for, 1 with a reason."""
+    options = _options(arguments)
+    console = Console()
+    supervisor = Supervisor(console)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, supervisor.request_stop)
+    data = DataDirectory(options.data)
+    try:
+        try:
+            data.lock()
+        except InUse as error:
+            raise CannotStart(f"{error}: stop that one, or name another with --data") from None
+        except OSError as error:
+            raise CannotStart(f"cannot write {data.path}: {error.strerror}: name another with --data") from None
+        if is_taken(options.port):
+            raise CannotStart(f"port {options.port} is in use: stop what listens there, or name another with --port")
+        _bring_up(supervisor, console, data, options)
+        supervisor.watch()
+    except StopRequested:
+        console.say("stopping (once more to stop at once)")
+        return 0
+    except (CannotStart, HouseFailed, ServerFailed) as error:
+        print(f"bin/up: {error}", file=sys.stderr, flush=True)
+        return 1
+    finally:
+        supervisor.stop()
+        data.unlock()
+    return 0
+
+
+def _bring_up(supervisor: Supervisor, console: Console, data: DataDirectory, options: argparse.Namespace) -> None:
+    base = services.inherited_environment()
+    address = services.Address(
+        database_url=_database(supervisor, data),
+        redis_url=_redis(supervisor, data),
+        api_port=options.port,
+        simulator_port=None if options.no_simulator else free_port(),
+        admin_token=data.ensure_admin_token(),
+        kek_file=data.ensure_kek(),
+        metrics=data.empty_metrics(),
+    )
+    env = address.environment(base)
+    supervisor.run("migrate", services.MIGRATE, env)
+
+    pipe = subprocess.PIPE
+    if address.simulator_port is not None:
+        supervisor.start(_simulator(address.simulator_port, env))
+    programs = [_program(services.api(env, pipe), lambda process: services.api_ready(process, address.url))]
+    for number in range(1, options.workers + 1):
+        worker = services.worker(f"worker-{number}", env, pipe)
+        programs.append(_program(worker, lambda process: services.worker_ready(process, address.database_url)))
+    scheduler = services.scheduler(env, pipe)
+    programs.append(_program(scheduler, lambda process: services.scheduler_ready(process, address.database_url)))
+    supervisor.start(*programs)
+    # Asked rather than looked up: the database may be another one than last time.
+    if not demo.is_accepted(data.read_demo(), address.url):
+        supervisor.run("demo", [sys.executable, "-m", "launcher.demo", str(data.demo_file)], env)
+    values = data.read_demo() | {"LLM_SERVICE_URL": address.url}
+    write_exports(data.demo_file, values)
+    console.say(demo.greeting(values, data.path, simulated=not options.no_simulator))
+
+
+def _simulator(port: int, env: dict[str, str]) -> Program:
+    process = services.simulator(port, env, subprocess.PIPE)
+    return _program(process, lambda process: services.simulator_ready(process, port))
+
+
+def _program(process: ChildProcess, is_ready: Callable[[ChildProcess], bool]) -> Program:
+    return Program(process, is_ready, grace_seconds=services.STOP_GRACE_SECONDS)
+
+
+def _database(supervisor: Supervisor, data: DataDirectory) -> str:
+    """The database that DATABASE_URL names, else one of our own."""
+    url = os.environ.get("DATABASE_URL")
+    if not url:
+        server = Postgres(data.path / "postgres", output=subprocess.PIPE)
+        supervisor.start(server)
+        return server.url
+    try:
+        psycopg.connect(url, connect_timeout=5).close()
+    except psycopg.Error as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CannotStart(
+            f"DATABASE_URL does not answer ({reason}): start it, or unset it to use one of our own"
+        ) from None
+    return url
+
+
+def _redis(supervisor: Supervisor, data: DataDirectory) -> str:
+    """The Redis that REDIS_URL names, else one of our own."""
+    url = os.environ.get("REDIS_URL")
+    if not url:
+        server = Valkey(data.path / "redis", output=subprocess.PIPE)
+        supervisor.start(server)
+        return server.url
+    try:
+        with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
+            client.ping()
+    except (redis.RedisError, ValueError) as error:
+        raise CannotStart(f"REDIS_URL does not answer ({error}): start it, or unset it to use one of our own") from None
+    return url
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bin/up",
+        description="Start LLM Service on this machine: PostgreSQL, Redis, API, workers, scheduler and simulator.",
+    )
+    parser.add_argument("--port", type=_port, default=8000, help="where the API listens (default: 8000)")
+    parser.add_argument(
+        "--data", type=Path, default=Path("var"), metavar="DIR", help="where everything is kept (default: ./var)"
+    )
+    parser.add_argument(
+        "--workers", type=_positive, default=2, metavar="N", help="how many worker processes (default: 2)"
+    )
+    parser.add_argument(
+        "--no-simulator", action="store_true", help="call the vendors themselves, with the keys you store"
+    )
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 < number < 65536:
+        raise argparse.ArgumentTypeError("must be from 1 to 65535")
+    return number
