@@ -1,0 +1,117 @@
+"""The model lists of both vendors, in each one's shape (PROVIDERS.md 6)."""
+
+from __future__ import annotations
+
+import calendar
+from typing import Any
+from urllib.parse import parse_qs
+
+from simulator import anthropic_vendor, openai_vendor
+from simulator.models import Model
+from simulator.prompt import Refusal
+from simulator.simulation import Simulation
+
+#: the catalogue knows no release dates: one day for all
+_CREATED = calendar.timegm((2026, 10, 26, 0, 0, 0))
+_CREATED_AT = "2026-10-26T00:00:00Z"
+
+
+def openai_list(simulation: Simulation) -> dict[str, Any]:
+    """GET /v1/models: one full list."""
+    return {"object": "list", "data": [_openai(model, model.name) for model in simulation.models.listed("openai")]}
+
+
+def openai_one(simulation: Simulation, name: str) -> dict[str, Any]:
+    """GET /v1/models/{id}. Raises Refusal (404)."""
+    model = simulation.models.find(name, "openai")
+    if model is None:
+        refusal = openai_vendor.unknown_model(name)
+        refusal.param = "model"
+        raise refusal
+    return _openai(model, name)
+
+
+def anthropic_list(simulation: Simulation, query: str) -> dict[str, Any]:
+    """GET /v1/models?limit&after_id&before_id. Raises Refusal (400) for a bad limit or cursor."""
+    given = parse_qs(query)
+    try:
+        limit = int(given.get("limit", ["20"])[0])
+    except ValueError:
+        limit = 0
+    if not 1 <= limit <= 1000:
+        raise Refusal(400, "limit: Input should be between 1 and 1000")
+    models = simulation.models.listed("anthropic")
+    names = [model.name for model in models]
+    before = "before_id" in given
+    cursor = given.get("before_id" if before else "after_id", [None])[0]
+    if cursor is not None and cursor not in names:
+        raise Refusal(400, f"{'before_id' if before else 'after_id'}: unknown id '{cursor}'")
+    if before and cursor is not None:
+        end = names.index(cursor)
+        first = max(0, end - limit)
+        more = first > 0
+    else:
+        first = names.index(cursor) + 1 if cursor is not None else 0
+        end = first + limit
+        more = end < len(models)
+    data = [_anthropic(model) for model in models[first:end]]
+    ids = [model["id"] for model in data]
+    return {
+        "data": data,
+        "has_more": more,
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+    }
+
+
+def anthropic_one(simulation: Simulation, name: str) -> dict[str, Any]:
+    """GET /v1/models/{id}; aliases resolve. Raises Refusal (404)."""
+    model = simulation.models.find(name, "anthropic")
+    if model is None:
+        raise anthropic_vendor.unknown_model(name)
+    return _anthropic(model)
+
+
+def _openai(model: Model, name: str) -> dict[str, Any]:
+    shutdown = model.entry.get("shutdown_date")
+    return {"id": name, "object": "model", "created": _CREATED, "owned_by": "system", "shutdown_date": shutdown}
+
+
+def _anthropic(model: Model) -> dict[str, Any]:
+    entry = model.entry
+    thinking = entry.get("thinking")
+    efforts = entry.get("effort_levels") or ()
+
+    def flag(value: bool) -> dict[str, bool]:
+        return {"supported": value}
+
+    return {
+        "type": "model",
+        "id": model.name,
+        "display_name": model.name.replace("-", " ").title(),
+        "created_at": _CREATED_AT,
+        "lifecycle": "active",
+        "line": model.name.split("-")[1],
+        "max_input_tokens": model.max_input_tokens,
+        "max_tokens": model.max_output_tokens,
+        "deprecated_at": None,
+        "retires_at": f"{entry['shutdown_date']}T00:00:00Z" if entry.get("shutdown_date") else None,
+        "capabilities": {
+            "batch": flag(bool(entry.get("batch_supported"))),
+            "structured_outputs": flag(True),
+            "image_input": flag(True),
+            "pdf_input": flag(True),
+            "citations": flag(True),
+            "effort": flag(bool(efforts))
+            | {level: flag(level in efforts) for level in ("low", "medium", "high", "xhigh", "max")},
+            "thinking": flag(thinking is not None)
+            | {
+                "types": {
+                    "adaptive": flag(thinking != "enabled+budget_tokens"),
+                    "enabled": flag(thinking in ("enabled+budget_tokens", "adaptive_or_enabled")),
+                    "disabled": flag(thinking != "adaptive_always_on"),
+                    "between_tools": flag(False),
+                }
+            },
+        },
+    }
