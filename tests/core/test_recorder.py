@@ -1,0 +1,66 @@
+"""Group commit: nothing is lost or written twice when the store fails, and writers share transactions."""
+
+import threading
+
+from core.db import DatabaseDown
+from core.dispatch.recorder import Recorder
+
+
+def test_outcomes_that_arrive_during_a_flush_share_the_next_one() -> None:
+    # given: a first flush that is held up
+    written: list[list[int]] = []
+    held, entered = threading.Event(), threading.Event()
+
+    def write(outcomes: list[int]) -> None:
+        entered.set()
+        held.wait(5)
+        written.append(outcomes)
+
+    recorder: Recorder[int] = Recorder(write)
+    recorder.put(0)
+    assert entered.wait(5)
+    # when: more arrive meanwhile
+    for number in range(1, 50):
+        recorder.put(number)
+    held.set()
+    assert recorder.drain(5)
+    # then
+    assert written == [[0], list(range(1, 50))]
+
+
+def test_a_store_that_is_away_is_waited_for() -> None:
+    written: list[int] = []
+    failures = iter([DatabaseDown(), DatabaseDown()])
+
+    def write(outcomes: list[int]) -> None:
+        for error in failures:
+            raise error
+        written.extend(outcomes)
+
+    recorder: Recorder[int] = Recorder(write)
+    assert recorder.commit(7, timeout_seconds=10)
+    assert written == [7]
+
+
+def test_one_outcome_that_can_never_be_written_does_not_keep_the_others(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("core.dispatch.recorder.RETRY_SECONDS", (0.001,))
+    written: list[int] = []
+
+    def write(outcomes: list[int]) -> None:
+        if 13 in outcomes:
+            raise ValueError("no")
+        written.extend(outcomes)
+
+    recorder: Recorder[int] = Recorder(write)
+    for number in range(20):
+        recorder.put(number)
+    assert recorder.drain(10)
+    assert sorted(written) == [number for number in range(20) if number != 13]
+
+
+def test_a_commit_that_takes_too_long_says_so_and_goes_on() -> None:
+    held = threading.Event()
+    recorder: Recorder[int] = Recorder(lambda outcomes: held.wait(5))
+    assert not recorder.commit(1, timeout_seconds=0.05)
+    held.set()
+    assert recorder.drain(5)
