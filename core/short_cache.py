@@ -1,0 +1,73 @@
+"""A small cache for what may be seconds old: bounded, refreshed by one caller while the others go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+from core.errors import Unavailable
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class ShortCache(Generic[K, V]):
+    """Values by key, each trusted for `seconds`.
+
+    When a value has run out, the first caller loads it anew; callers that come meanwhile get the old one for at most
+    `grace_seconds` more, or wait for the new one. So a thousand greenlets make one query, and no value is ever
+    used that is older than both together. Beyond `size` entries the oldest go.
+    """
+
+    def __init__(self, *, seconds: float, grace_seconds: float, size: int) -> None:
+        self._seconds = seconds
+        self._grace_seconds = grace_seconds
+        self._size = size
+        self._values: dict[K, tuple[float, V]] = {}
+        self._loading: dict[K, Future[V]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: K, load: Callable[[], V]) -> V:
+        """The value, from the cache or from `load()`; what that raises is raised to all who wait and not kept."""
+        now = time.monotonic()
+        held = self._values.get(key)
+        if held is not None and now < held[0]:
+            return held[1]
+        with self._lock:
+            future = self._loading.get(key)
+            first = future is None
+            if future is None:
+                future = self._loading[key] = Future()
+        if first:
+            return self._load(key, load, future, now)
+        if held is not None and now < held[0] + self._grace_seconds:
+            return held[1]
+        return future.result()
+
+    def _load(self, key: K, load: Callable[[], V], future: Future[V], now: float) -> V:
+        try:
+            value = load()
+        except BaseException as error:
+            self._loading.pop(key, None)
+            # A killed greenlet must not kill those that waited for it.
+            future.set_exception(error if isinstance(error, Exception) else Unavailable())
+            raise
+        # It is as old as the moment before it was read; and to the end of the dict, so that the first is the oldest.
+        self._values.pop(key, None)
+        self._values[key] = (now + self._seconds, value)
+        while len(self._values) > self._size:
+            self._values.pop(next(iter(self._values)), None)
+        self._loading.pop(key, None)
+        future.set_result(value)
+        return value
+
+    def forget(self, key: K) -> None:
+        """Drop one value."""
+        self._values.pop(key, None)
+
+    def clear(self) -> None:
+        """Drop all values."""
+        self._values.clear()
