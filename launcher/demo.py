@@ -31,18 +31,18 @@ def seed(name: str) -> dict[str, str]:
     from core import connections, identity, ids
     from core.secret import Secret
 
-    tenant_id = identity.create_tenant(name)
-    project_id = identity.create_project(tenant_id, "demo")
-    key = identity.create_key(tenant_id, project_id, "demo")
-    principal = identity.Principal(tenant_id=tenant_id, project_id=project_id, key_id=key.id)
+    tenant = identity.create_tenant(name)
+    project = identity.create_project(tenant.id, "demo")
+    made = identity.create_key(tenant.id, project.id, name="demo")
+    principal = identity.Principal(tenant.id, project.id, made.key.id)
     for provider_type, text in PROVIDERS.items():
         connections.put(principal, provider_type=provider_type, api_key=Secret(text))
     values = (
-        key.api_key.reveal(),
-        key.secret_key.reveal(),
-        ids.public("tenant", tenant_id),
-        ids.public("proj", project_id),
-        key.token.reveal(),
+        made.pair.api_key.reveal(),
+        made.pair.secret_key.reveal(),
+        ids.public("tenant", tenant.id),
+        ids.public("proj", project.id),
+        made.pair.token.reveal(),
     )
     return dict(zip(NAMES, values, strict=True))
 

@@ -123,6 +123,11 @@ class Supervisor:
         self._hurry = threading.Event()
         adopt_orphans()
 
+    @property
+    def has_started(self) -> bool:
+        """True once any service has been started."""
+        return bool(self._watched)
+
     def request_stop(self, *_signal: object) -> None:
         """Stop in order; asked again: at once. A signal handler."""
         if self._stop.is_set():

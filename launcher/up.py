@@ -34,27 +34,36 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, supervisor.request_stop)
     data = DataDirectory(options.data)
+    failure: Exception | None = None
     try:
-        try:
-            data.lock()
-        except InUse as error:
-            raise CannotStart(f"{error}: stop that one, or name another with --data") from None
-        except OSError as error:
-            raise CannotStart(f"cannot write {data.path}: {error.strerror}: name another with --data") from None
-        if is_taken(options.port):
-            raise CannotStart(f"port {options.port} is in use: stop what listens there, or name another with --port")
+        _claim(data, options.port)
         _bring_up(supervisor, console, data, options)
         supervisor.watch()
     except StopRequested:
-        console.say("stopping (once more to stop at once)")
-        return 0
+        console.say("stopping (a second Ctrl-C: at once)")
     except (CannotStart, HouseFailed, ServerFailed) as error:
-        print(f"bin/up: {error}", file=sys.stderr, flush=True)
-        return 1
+        failure = error
+        if supervisor.has_started:
+            console.say(f"{error}: stopping everything")
     finally:
         supervisor.stop()
         data.unlock()
-    return 0
+    if failure is not None:
+        # Last, so that it is what one sees.
+        print(f"bin/up: {failure}", file=sys.stderr, flush=True)
+    return 0 if failure is None else 1
+
+
+def _claim(data: DataDirectory, port: int) -> None:
+    """Everything that may stand in the way, before anything is started."""
+    try:
+        data.lock()
+    except InUse as error:
+        raise CannotStart(f"{error}: stop that one, or name another with --data") from None
+    except OSError as error:
+        raise CannotStart(f"cannot write {data.path} ({error.strerror}): name another with --data") from None
+    if is_taken(port):
+        raise CannotStart(f"port {port} is in use: stop what listens there, or name another with --port")
 
 
 def _bring_up(supervisor: Supervisor, console: Console, data: DataDirectory, options: argparse.Namespace) -> None:
