@@ -29,14 +29,13 @@ PROVIDERS = {"openai": "sk-simulated-openai-demo", "anthropic": "sk-ant-simulate
 def seed(name: str) -> dict[str, str]:
     """Make a tenant with a project, a key and both providers; its exports by name."""
     from core import connections, identity, ids
-    from core.secret import Secret
 
     tenant = identity.create_tenant(name)
     project = identity.create_project(tenant.id, "demo")
     made = identity.create_key(tenant.id, project.id, name="demo")
     principal = identity.Principal(tenant.id, project.id, made.key.id)
     for provider_type, text in PROVIDERS.items():
-        connections.put(principal, provider_type=provider_type, api_key=Secret(text))
+        connections.put(principal, {"providerType": provider_type, "apiKey": text})
     values = (
         made.pair.api_key.reveal(),
         made.pair.secret_key.reveal(),
