@@ -81,8 +81,8 @@ _STATUS_OF_TYPE = {
 
 _SECRETS = re.compile(
     r"\b(?:sk|gsk|xai|pplx|r8|nvapi|hf|AIza)[-_][A-Za-z0-9_.*\-]{6,}"
-    r"|(?i:\bbearer\s+(?!token\b|auth)[^\s\"',;]{6,})"
-    r"|(?i:\b(?:x-api-key|api-key|authorization)\"?\s*[:=]\s*\"?[^\s\"',;]{6,})"
+    r"|(?i:\bbearer\s+(?!tokens?\b|auth(?:entication|orization)?\b)[^\s\"',;]{6,})"
+    r"|(?i:\b(?:x-api-key|api-key|authorization)\"?\s*[:=]\s*\"?(?:bearer\s+)?[^\s\"',;]{6,})"
 )
 
 
