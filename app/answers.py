@@ -11,7 +11,7 @@ from flask import Response
 
 def answer(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer."""
-    return raw_answer(orjson.dumps(data), status, headers)
+    return raw_answer(orjson.dumps(data, option=orjson.OPT_UTC_Z), status, headers)
 
 
 def raw_answer(body: bytes | str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

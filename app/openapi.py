@@ -44,7 +44,8 @@ class Parser(FlaskParser):
     DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "json": None}  # noqa: RUF012
 
     def load_json(self, req: flask.Request, schema: ma.Schema) -> Any:
-        return body.json_object()
+        # Without a body the schema says what is missing, and a body that may be left out may be left out.
+        return body.json_object() if body.raw() else {}
 
     def handle_error(self, error: ma.ValidationError, req: Any, schema: Any, **_: Any) -> NoReturn:
         messages = error.normalized_messages()
@@ -71,7 +72,7 @@ class Blueprint(flask_smorest.Blueprint):
 
     ARGUMENTS_PARSER = Parser()
     #: what the document says of the credentials of each route; an empty list: none
-    security = [{name: [] for name in auth.HEADERS}]  # noqa: RUF012
+    security: list[dict[str, list[str]]] = [{name: [] for name in auth.HEADERS}]  # noqa: RUF012
 
     def __init__(self, name: str, description: str) -> None:
         super().__init__(name, __name__, description=description)

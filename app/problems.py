@@ -6,7 +6,6 @@ import logging
 import math
 from typing import Any
 
-import marshmallow
 import orjson
 import redis.exceptions
 from flask import Flask, Response, request
@@ -50,7 +49,6 @@ _HTTP_NAMES = {
 def register(app: Flask) -> None:
     """Answer every error of `app` with problem details; a blueprint with handlers of its own keeps them."""
     app.register_error_handler(errors.ServiceError, of_service_error)
-    app.register_error_handler(marshmallow.ValidationError, _of_validation_error)
     app.register_error_handler(redis.exceptions.RedisError, _of_redis_error)
     app.register_error_handler(HTTPException, _of_http_exception)
     app.register_error_handler(Exception, _of_unexpected)
@@ -73,10 +71,11 @@ def problem(
 
 def of_service_error(error: errors.ServiceError) -> Response:
     """The answer to an error of the tree in core.errors."""
-    status, name, title = next(
-        (_KINDS[kind] for kind in type(error).__mro__ if kind in _KINDS),
-        (500, "internal-error", "The service failed"),
-    )
+    kind = next((kind for kind in type(error).__mro__ if kind in _KINDS), None)
+    if kind is None:
+        # Meant for the operator: its text is not for callers.
+        return _of_unexpected(error)
+    status, name, title = _KINDS[kind]
     headers: dict[str, str] = {}
     members: dict[str, Any] = {}
     match error:
@@ -102,10 +101,6 @@ def of_service_error(error: errors.ServiceError) -> Response:
 def _seconds(value: float) -> str:
     """Retry-After takes whole seconds (RFC 9110, 10.2.3); rounded up, so that nobody comes too early."""
     return str(max(1, math.ceil(value)))
-
-
-def _of_validation_error(error: marshmallow.ValidationError) -> Response:
-    return of_service_error(errors.InvalidInput(field_errors(error.normalized_messages())))
 
 
 def field_errors(messages: Any, pointer: str = "") -> list[errors.FieldError]:

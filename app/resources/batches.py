@@ -203,13 +203,13 @@ def pause_batch(batch_id: str) -> Response:
 
 
 @blueprint.post("/v1/batch/<batch_id>/resume")
+@blueprint.arguments(ResumeBody, required=False, example={"max_cost_usd": "50"})
 @blueprint.response(200, BatchSchema, example=examples.BATCH)
 @blueprint.alt_response(409, response="CONFLICT")
-def resume_batch(batch_id: str) -> Response:
-    """Go on with a paused batch; a body `{"max_cost_usd": "50"}` raises the limit it was paused at."""
+def resume_batch(given: dict[str, Any], batch_id: str) -> Response:
+    """Go on with a paused batch, if need be with a new cost limit."""
     found = ids.parse("batch", batch_id)
-    changed = ResumeBody().load(body.json_object()) if body.raw() else {}
-    control.resume(auth.principal(), found, max_cost_usd=changed.get("max_cost_usd"))
+    control.resume(auth.principal(), found, max_cost_usd=given.get("max_cost_usd"))
     return _batch(found)
 
 

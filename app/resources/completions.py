@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Response
 
 from app import auth, body, idempotent, telemetry
-from app.answers import answer
+from app.answers import raw_answer
 from app.openapi import Blueprint
 from app.schemas import CompletionBody, CompletionSchema
 from core import completions
@@ -58,13 +56,10 @@ def create_completion() -> Response:
     params = body.json_object()
     if params.get("stream"):
         raise InvalidInput([FieldError("/stream", "this endpoint answers in one piece; leave stream out")])
-    return answer(_complete(params))
-
-
-def _complete(params: dict[str, Any]) -> dict[str, Any]:
-    return completions.complete(
+    made = completions.complete(
         auth.principal(),
         params,
         request_id=telemetry.request_id(),
         timeout_seconds=settings().call_timeout_seconds,
     )
+    return raw_answer(made)

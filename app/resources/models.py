@@ -1,0 +1,56 @@
+"""GET /v1/models: what this project can call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+
+from app import auth
+from app.answers import answer
+from app.openapi import Blueprint
+from app.schemas import ModelSchema, page_of
+from core import catalogue, project_routes
+from core.errors import InvalidInput
+from core.states import ProviderType
+
+blueprint = Blueprint("models", "What this project can call")
+
+
+@blueprint.get("/v1/models")
+@blueprint.response(
+    200,
+    page_of(ModelSchema, "ModelList"),
+    example={
+        "object": "list",
+        "data": [{"id": "gpt-4o", "object": "model", "created": 0, "owned_by": "openai", "provider": "openai"}],
+        "has_more": False,
+        "next_cursor": None,
+    },
+)
+def list_models() -> Response:
+    """The project's aliases, and the known models of its providers; all of them at once.
+
+    A provider takes models that are not listed here as well: the catalogue only knows their prices and limits.
+    """
+    routes = project_routes.of(auth.principal())
+    configured = {each.provider_type for each in routes.connections}
+    listed: dict[str, dict[str, Any]] = {}
+    for alias in sorted(routes.mapping):
+        try:
+            provider = routes.route(alias).provider
+        except InvalidInput:
+            # It leads to a provider that is not configured: it cannot be called.
+            continue
+        listed[alias] = _model(alias, provider)
+    for kind in ProviderType:
+        if kind in configured and kind != ProviderType.OPENAI_COMPATIBLE:
+            for model in catalogue.models(kind):
+                if model.chat:
+                    listed.setdefault(model.name, _model(model.name, kind))
+    return answer({"object": "list", "data": list(listed.values()), "has_more": False, "next_cursor": None})
+
+
+def _model(name: str, provider: str) -> dict[str, Any]:
+    # `created` is part of OpenAI's object; nobody publishes it for all models.
+    return {"id": name, "object": "model", "created": 0, "owned_by": provider, "provider": provider}
