@@ -127,8 +127,11 @@ def _try(route: Route, params: dict[str, Any], request_id: str, deadline: float)
     except NotFound:
         gone = Failure(reason=FailureReason.NOT_CONFIGURED, message="the provider was removed")
         return _Attempted(route, 0, started_at, gone)
-    if connection.state != "active":
-        stopped = Failure(reason=FailureReason(connection.stop_reason), message=connection.stop_message or "stopped")
+    if route.connection.state != "active":
+        stopped = Failure(
+            reason=FailureReason.AUTHENTICATION,
+            message=f"the {route.provider} key stopped working; replace it with POST /v1/providers",
+        )
         return _Attempted(route, 0, started_at, stopped)
     for calls in range(1, MAX_CALLS + 1):
         outcome = _call(connection, route, params, deadline)
@@ -153,7 +156,7 @@ def _call(connection: LoadedConnection, route: Route, params: dict[str, Any], de
     with limits.acquire(key, connection.configured, *reserved, timeout_seconds=max(0.0, left)):
         left = max(0.001, deadline - time.monotonic())
         called = call(connection, route.model, params, timeout_seconds=left)
-        feedback.report(key, connection.configured, reserved, called)
+        feedback.report(key, reserved, called)
     return called.outcome
 
 

@@ -24,7 +24,10 @@ def configure(process: str) -> None:
     if settings().log_format == "json":
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        # Plain tracebacks: richer ones print local variables, and some of those are secrets or prompts.
+        last = [
+            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -71,5 +71,6 @@ def housekeeping() -> float:
     """Makes the partitions of the coming days, and forgets idempotency keys older than a day."""
     with db.connection() as connection:
         connection.execute("SELECT ensure_partitions(current_date, current_date + 3)")
-    idempotency.forget_old()
+    with db.connection() as connection:
+        idempotency.forget_old(connection)
     return HOUSEKEEPING_SECONDS

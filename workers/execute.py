@@ -13,7 +13,7 @@ from uuid import UUID
 import gevent
 import orjson
 
-from core import connections, limits
+from core import connections, feedback, limits
 from core.call import Called, call, priced
 from core.connections import LoadedConnection
 from core.dispatch import workers
@@ -151,7 +151,7 @@ class Executor:
         except NotFound:
             return _after(row, Failure(reason=FailureReason.NOT_CONFIGURED, message="the provider was removed"))
         called = call(connection, row.model, orjson.loads(row.body), timeout_seconds=settings().call_timeout_seconds)
-        limits.report(key, connection.configured, reserved, called.outcome, called.readings)
+        feedback.report(key, reserved, called)
         if isinstance(called.outcome, Success):
             return _ended(row, called, called.outcome, connection)
         if called.outcome.reason.action is Action.STOP_CONNECTION:

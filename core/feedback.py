@@ -1,0 +1,35 @@
+"""What a call's outcome tells the limiter: what was used, what the provider says of its limits, that it slows."""
+
+from __future__ import annotations
+
+from core import limits
+from core.call import Called
+from core.limits import LimitKey
+from core.providers.types import Success
+from core.states import FailureReason
+
+#: The provider is there but has no room: everybody on the connection slows down.
+_SLOW_DOWN = frozenset({FailureReason.RATE_LIMITED, FailureReason.OVERLOADED})
+#: The provider may be down: after some of these in a row its rows are held back.
+_DOWN = frozenset({FailureReason.NETWORK, FailureReason.TIMEOUT, FailureReason.PROVIDER_ERROR})
+
+
+def report(key: LimitKey, reserved: tuple[int, int], called: Called) -> None:
+    """Tell the limiter of one call that has ended.
+
+    Parameters
+    ----------
+    reserved : the (input, output) tokens that were taken for it.
+    """
+    outcome = called.outcome
+    if called.readings:
+        limits.observe(key, called.readings)
+    if isinstance(outcome, Success):
+        limits.settle(key, reserved, outcome.usage)
+        limits.success(key)
+        return
+    limits.settle(key, reserved, None)
+    if outcome.reason in _SLOW_DOWN:
+        limits.penalise(key, retry_after_seconds=outcome.retry_after_seconds)
+    elif outcome.reason in _DOWN:
+        limits.failure(key)
