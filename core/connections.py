@@ -1,0 +1,304 @@
+"""A project's connections to providers: a credential, the address it belongs to, and the limits it is used within."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, text
+from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from core import crypto, db
+from core.connection_input import ConnectionInput, as_change, as_new
+from core.errors import FieldError, InvalidInput, NotFound
+from core.identity import Principal
+from core.ids import public
+from core.kek_rotation import rotate_kek as rotate_kek
+from core.secret import Secret
+from core.settings import settings
+from core.short_cache import ShortCache
+from core.states import ProviderType
+from core.tables import Connection, Project
+
+#: How old what a worker knows of a connection may be, in seconds: after both together a changed key is used everywhere.
+LOADED_SECONDS = 3.0
+LOADED_GRACE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the owner set; None: learned from the provider's headers."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedConnection:
+    """A connection ready for calls: its base URL filled in, its secret decrypted."""
+
+    id: UUID
+    tenant_id: UUID
+    project_id: UUID
+    provider_type: str
+    name: str
+    base_url: str
+    secret: Secret
+    organization: str | None
+    configured: Limits
+    #: which credential this is, so that a late refusal of an old key does not stop the new one
+    key_ciphertext: bytes = field(repr=False)
+
+
+_loaded: ShortCache[UUID, LoadedConnection] = ShortCache(
+    seconds=LOADED_SECONDS, grace_seconds=LOADED_GRACE_SECONDS, size=10_000
+)
+
+
+def put(principal: Principal, given: Mapping[str, Any]) -> tuple[Connection, bool]:
+    """Configure a provider: (connection, True if it is new).
+
+    The same provider type again (openai_compatible: the same name) replaces the key and whatever else is given, keeps
+    the rest, and sets the connection active.
+
+    Parameters
+    ----------
+    given
+        The JSON object of POST /v1/providers (API.md section 5).
+
+    Raises
+    ------
+    InvalidInput
+        With all that is wrong, as JSON pointers.
+    """
+    new = as_new(given)
+    with db.tenant_session(principal.tenant_id) as session:
+        _lock_project(session, principal)
+        query = _own(principal).where(Connection.provider_type == new.provider_type)
+        if new.provider_type == ProviderType.OPENAI_COMPATIBLE:
+            query = query.where(Connection.name == new.name)
+        row = session.exec(query.with_for_update()).first()
+        created = row is None
+        if row is None:
+            row = Connection(
+                tenant_id=principal.tenant_id,
+                project_id=principal.project_id,
+                provider_type=new.provider_type,
+                key_ciphertext=b"",
+                key_version=0,
+            )
+        _apply(row, new)
+        _save(session, row)
+    _loaded.forget(row.id)
+    return row, created
+
+
+def get(principal: Principal, connection_id: UUID) -> Connection:
+    """One connection of the project. Raises NotFound."""
+    with db.tenant_session(principal.tenant_id) as session:
+        return _one(session, principal, connection_id)
+
+
+def page(principal: Principal, *, limit: int = 20, before: UUID | None = None) -> list[Connection]:
+    """Connections of the project, newest first; `before` is the id where the last page ended."""
+    query = _own(principal).order_by(col(Connection.id).desc()).limit(limit)
+    if before is not None:
+        query = query.where(col(Connection.id) < before)
+    with db.tenant_session(principal.tenant_id) as session:
+        return list(session.exec(query))
+
+
+def find(principal: Principal, provider_type: str, name: str | None = None) -> Connection | None:
+    """The project's connection of a type (with a name: that one of the type), the oldest if there are several."""
+    query = _own(principal).where(Connection.provider_type == provider_type)
+    if name is not None:
+        query = query.where(Connection.name == name)
+    with db.tenant_session(principal.tenant_id) as session:
+        return session.exec(query.order_by(col(Connection.id)).limit(1)).first()
+
+
+def patch(principal: Principal, connection_id: UUID, given: Mapping[str, Any]) -> Connection:
+    """Change what is given of a connection; null takes a value away. A new key sets it active.
+
+    Raises
+    ------
+    NotFound
+    InvalidInput
+        Also when baseUrl changes without the key: a stored key is never sent to an address it was not given for, else
+        whoever may change the address could read it.
+    """
+    current = get(principal, connection_id)
+    change = as_change(given, current.provider_type)
+    with db.tenant_session(principal.tenant_id) as session:
+        _lock_project(session, principal)
+        row = _one(session, principal, connection_id, lock=True)
+        if change.api_key is None and change.has("base_url") and change.base_url != row.base_url:
+            raise InvalidInput([FieldError("/apiKey", "Give the key together with a changed baseUrl.")])
+        if change.has("name") and row.provider_type == ProviderType.OPENAI_COMPATIBLE:
+            same = _own(principal).where(Connection.provider_type == row.provider_type, Connection.name == change.name)
+            if session.exec(same.where(col(Connection.id) != row.id)).first() is not None:
+                raise InvalidInput([FieldError("/name", "Another openai_compatible provider has this name.")])
+        _apply(row, change)
+        _save(session, row)
+    _loaded.forget(row.id)
+    return row
+
+
+def resume(principal: Principal, connection_id: UUID) -> Connection:
+    """Set a stopped connection active again with the key it has: after credit was bought, say. Raises NotFound."""
+    with db.tenant_session(principal.tenant_id) as session:
+        row = _one(session, principal, connection_id, lock=True)
+        _activate(row)
+        _save(session, row)
+    _loaded.forget(row.id)
+    return row
+
+
+def delete(principal: Principal, connection_id: UUID) -> None:
+    """Remove a connection and its key. Raises NotFound."""
+    with db.tenant_session(principal.tenant_id) as session:
+        session.delete(_one(session, principal, connection_id, lock=True))
+        session.connection().execute(text("NOTIFY llm_dispatch"))
+    _loaded.forget(connection_id)
+
+
+def credential(row: Connection) -> Secret:
+    """The key of a connection. Raises crypto.KeyProblem."""
+    return crypto.decrypt(row.key_ciphertext, row.key_version, tenant_id=row.tenant_id, row_id=row.id)
+
+
+def load(connection_id: UUID) -> LoadedConnection:
+    """A connection for calls, at most LOADED_SECONDS + LOADED_GRACE_SECONDS old.
+
+    The platform's own read: the id comes from a row of its tenant, never from a caller. Raises NotFound,
+    crypto.KeyProblem, DatabaseDown.
+    """
+    return _loaded.get(connection_id, lambda: _read(connection_id))
+
+
+def stop(connection: LoadedConnection, reason: str, message: str) -> bool:
+    """Stop a connection whose credential the provider refused; True if this call did it.
+
+    A connection that got a new key meanwhile is left alone.
+    """
+    with db.connection(connection.tenant_id) as held:
+        stopped = held.execute(
+            "UPDATE connection SET state = 'stopped', stop_reason = %s, stop_message = %s, stopped_at = now()"
+            " WHERE id = %s AND tenant_id = %s AND state = 'active' AND key_ciphertext = %s",
+            (
+                str(reason),
+                message[:2000].replace("\0", ""),
+                connection.id,
+                connection.tenant_id,
+                connection.key_ciphertext,
+            ),
+        ).rowcount
+        if stopped:
+            held.execute("NOTIFY llm_dispatch")
+    return bool(stopped)
+
+
+def resolved_base_url(row: Connection) -> str:
+    """Where calls go, without a slash at the end: the connection's own base URL or the default of its type."""
+    return _base_url(row.provider_type, row.base_url)
+
+
+def as_object(row: Connection) -> dict[str, Any]:
+    """A connection as the API shows it: never its key."""
+    return {
+        "id": public("prov", row.id),
+        "providerType": row.provider_type,
+        "name": row.name or None,
+        "baseUrl": resolved_base_url(row),
+        "organization": row.organization,
+        "apiKeyHint": row.key_hint,
+        "limits": {
+            "requestsPerMinute": row.requests_per_minute,
+            "tokensPerMinute": row.tokens_per_minute,
+            "maxConcurrency": row.max_concurrency,
+        },
+        "state": row.state,
+        "stop_reason": row.stop_reason,
+        "stop_message": row.stop_message,
+        "stopped_at": row.stopped_at,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    }
+
+
+def _read(connection_id: UUID) -> LoadedConnection:
+    with db.connection() as held:
+        row = held.execute("SELECT * FROM connection WHERE id = %s", (connection_id,)).fetchone()
+    if row is None:
+        raise NotFound
+    ciphertext = bytes(row["key_ciphertext"])
+    return LoadedConnection(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        project_id=row["project_id"],
+        provider_type=row["provider_type"],
+        name=row["name"],
+        base_url=_base_url(row["provider_type"], row["base_url"]),
+        secret=crypto.decrypt(ciphertext, row["key_version"], tenant_id=row["tenant_id"], row_id=row["id"]),
+        organization=row["organization"],
+        configured=Limits(
+            requests_per_minute=row["requests_per_minute"],
+            tokens_per_minute=row["tokens_per_minute"],
+            max_concurrency=row["max_concurrency"],
+        ),
+        key_ciphertext=ciphertext,
+    )
+
+
+def _base_url(provider_type: str, own: str | None) -> str:
+    default = settings().anthropic_base_url if provider_type == ProviderType.ANTHROPIC else settings().openai_base_url
+    return (own or default).rstrip("/")
+
+
+def _own(principal: Principal) -> SelectOfScalar[Connection]:
+    return select(Connection).where(
+        Connection.tenant_id == principal.tenant_id, Connection.project_id == principal.project_id
+    )
+
+
+def _one(session: Session, principal: Principal, connection_id: UUID, *, lock: bool = False) -> Connection:
+    query = _own(principal).where(Connection.id == connection_id)
+    row = session.exec(query.with_for_update() if lock else query).first()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def _lock_project(session: Session, principal: Principal) -> None:
+    """One change of a project's connections at a time: two posts of the same type make one connection."""
+    query = select(Project.id).where(Project.id == principal.project_id, Project.tenant_id == principal.tenant_id)
+    if session.exec(query.with_for_update()).first() is None:
+        raise NotFound
+
+
+def _apply(row: Connection, change: ConnectionInput) -> None:
+    for name in ("name", "base_url", "organization", "requests_per_minute", "tokens_per_minute", "max_concurrency"):
+        if change.has(name):
+            setattr(row, name, getattr(change, name))
+    if change.api_key is not None:
+        row.key_ciphertext, row.key_version = crypto.encrypt(change.api_key, tenant_id=row.tenant_id, row_id=row.id)
+        row.key_hint = change.api_key.hint()
+        _activate(row)
+
+
+def _activate(row: Connection) -> None:
+    row.state = "active"
+    row.stop_reason = row.stop_message = row.stopped_at = None
+
+
+def _save(session: Session, row: Connection) -> None:
+    row.updated_at = func.now()  # type: ignore[assignment]
+    session.add(row)
+    session.flush()
+    session.refresh(row)
+    # What waits for this connection may go on.
+    session.connection().execute(text("NOTIFY llm_dispatch"))
