@@ -48,7 +48,7 @@ def validate(params: object, *, open_fields: bool = False) -> list[FieldError]:
         check_messages(messages, errors, open_fields=open_fields)
     else:
         errors.append(FieldError("/messages", "must be a list of messages"))
-    if len(params) > 3:
+    if len(params) > 2:
         _check_together(params, errors)
     return errors[:MAX_ERRORS]
 
