@@ -92,7 +92,6 @@ class RetryQuery(ma.Schema):
     statuses = fields.DelimitedList(
         fields.String(validate=validate.OneOf(["failed", "expired", "cancelled"])),
         data_key="only",
-        load_default=["failed", "expired"],
         validate=validate.Length(min=1),
         metadata={"description": "Which rows, by default those that failed and those that expired"},
     )

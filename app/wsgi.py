@@ -4,6 +4,9 @@ from gevent import monkey
 
 monkey.patch_all()
 
-from app.factory import create_app  # noqa: E402  (everything below is imported patched)
+# Everything below is imported patched.
+from app.factory import create_app  # noqa: E402
+from core import logs  # noqa: E402
 
+logs.configure("api")
 app = create_app()

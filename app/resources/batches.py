@@ -220,7 +220,7 @@ def resume_batch(given: dict[str, Any], batch_id: str) -> Response:
 @blueprint.alt_response(409, response="CONFLICT")
 def retry_batch(query: dict[str, Any], batch_id: str) -> Response:
     """A new batch of the rows that failed or expired, linked to the first by `retry_of`."""
-    made = control.retry(auth.principal(), ids.parse("batch", batch_id), set(query["statuses"]))
+    made = control.retry(auth.principal(), ids.parse("batch", batch_id), set(query.get("statuses", ())) or None)
     return _batch(made, 201)
 
 

@@ -49,7 +49,7 @@ def test_a_body_longer_than_it_may_be_is_refused_while_it_arrives(app: Flask) ->
 
 
 def test_the_content_length_alone_is_enough_to_refuse(app: Flask) -> None:
-    with app.test_request_context(method="POST", headers={"content-length": "5000"}), pytest.raises(TooLarge):
+    with app.test_request_context(method="POST", environ_overrides={"CONTENT_LENGTH": "5000"}), pytest.raises(TooLarge):
         next(body.chunks(999))
 
 
