@@ -44,6 +44,14 @@ class Adapter(Protocol):
     def stream(self, params: Mapping[str, Any], *, secret: str | None = None) -> StreamTranslator:
         """A translator for one streamed answer to `params`: a 200 of type text/event-stream."""
 
+    def list_models(self) -> ProviderRequest:
+        """The call that lists models and, costing nothing, tests a key."""
+
+    def parse_models(
+        self, status: int, headers: Mapping[str, str], body: bytes, *, secret: str | None = None
+    ) -> list[str] | Failure:
+        """The model ids in the answer to `list_models`. Never raises."""
+
     def limits(self, headers: Mapping[str, str], *, now: float | None = None) -> list[LimitReading]:
         """What the answer's headers say of the connection's limits."""
 

@@ -16,6 +16,7 @@ from core.providers.anthropic_stream import AnthropicStream
 from core.providers.anthropic_thinking import put_thinking
 from core.providers.anthropic_tools import put_tools
 from core.providers.headers import anthropic_limits
+from core.providers.model_list import parse_model_list
 from core.providers.openai import DEFAULT_TEMPERATURE, over_output_limit
 from core.providers.streams import StreamTranslator, wants_usage
 from core.providers.types import Failure, LimitReading, ProviderRequest, Success
@@ -90,6 +91,18 @@ class Anthropic:
     def stream(self, params: Mapping[str, Any], *, secret: str | None = None) -> StreamTranslator:
         """A translator for one streamed answer to `params`."""
         return AnthropicStream(include_usage=wants_usage(params), secret=secret)
+
+    def list_models(self) -> ProviderRequest:
+        """The call that lists models and, costing nothing, tests a key."""
+        return ProviderRequest(
+            method="GET", path="/v1/models?limit=1000", body=b"", headers={"anthropic-version": VERSION}
+        )
+
+    def parse_models(
+        self, status: int, headers: Mapping[str, str], body: bytes, *, secret: str | None = None
+    ) -> list[str] | Failure:
+        """The model ids in the answer to `list_models`. Never raises."""
+        return parse_model_list(status, headers, body, secret=secret)
 
     def limits(self, headers: Mapping[str, str], *, now: float | None = None) -> list[LimitReading]:
         """What the headers of any answer say of the connection's limits."""

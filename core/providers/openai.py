@@ -12,6 +12,7 @@ from core.catalogue import ModelInfo, Support
 from core.errors import FieldError
 from core.providers import openai_answer
 from core.providers.headers import openai_limits
+from core.providers.model_list import parse_model_list
 from core.providers.streams import OpenAIStream, StreamTranslator, wants_usage
 from core.providers.types import Failure, LimitReading, ProviderRequest, Success
 
@@ -99,6 +100,16 @@ class OpenAI:
     def stream(self, params: Mapping[str, Any], *, secret: str | None = None) -> StreamTranslator:
         """A translator for one streamed answer to `params`."""
         return OpenAIStream(include_usage=wants_usage(params), secret=secret)
+
+    def list_models(self) -> ProviderRequest:
+        """The call that lists models and, costing nothing, tests a key."""
+        return ProviderRequest(method="GET", path="/models", body=b"")
+
+    def parse_models(
+        self, status: int, headers: Mapping[str, str], body: bytes, *, secret: str | None = None
+    ) -> list[str] | Failure:
+        """The model ids in the answer to `list_models`. Never raises."""
+        return parse_model_list(status, headers, body, secret=secret)
 
     def limits(self, headers: Mapping[str, str], *, now: float | None = None) -> list[LimitReading]:
         """What the headers of any answer say of the connection's limits."""

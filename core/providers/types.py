@@ -74,8 +74,9 @@ class LimitReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRequest:
-    """One HTTP call, ready to send but for the credential: POST `path` (joined to the connection's base URL)."""
+    """One HTTP call, ready to send but for the credential; `path` is joined to the connection's base URL."""
 
     path: str
     body: bytes
+    method: str = "POST"
     headers: dict[str, str] = field(default_factory=dict)
