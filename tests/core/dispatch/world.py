@@ -65,12 +65,17 @@ class World:
         return claimed
 
     def start(self, rows: Iterable[tuple[int, int]], worker_id: UUID | None = None) -> list[Started]:
-        with db.connection() as connection:
-            found = connection.execute("SELECT DISTINCT created_at FROM batch").fetchall()
         rows = list(rows)
+        with db.connection() as connection:
+            found = connection.execute(
+                "SELECT DISTINCT completion_id, created_at FROM lease WHERE completion_id = ANY(%s)",
+                ([row[0] for row in rows],),
+            ).fetchall()
+        times = {row["completion_id"]: row["created_at"] for row in found}
         started = []
-        for each in found:
-            started += start(worker_id or self.worker_id, each["created_at"], rows)
+        for created_at in set(times.values()):
+            own = [row for row in rows if times.get(row[0]) == created_at]
+            started += start(worker_id or self.worker_id, created_at, own)
         return started
 
     def run(self, count: int = 100) -> list[Started]:
