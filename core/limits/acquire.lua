@@ -1,0 +1,33 @@
+-- One live call. It may go into debt, which batches wait to see paid back; refused, it keeps batches back for a while.
+-- ARGV[6] family, ARGV[7] input, ARGV[8] output tokens, ARGV[9] process, ARGV[10] live calls that process holds
+-- Returns {1 if it may start, seconds to wait, what for}.
+local function answer(granted, wait, waiting_for)
+  save()
+  return {granted, string.format('%.6f', wait), waiting_for or ''}
+end
+
+family.live_at, connection.live_at = now, now
+local wait, waiting_for, probing = stopped()
+if wait > 0 then return answer(0, wait, waiting_for) end
+
+if most_in_flight then
+  local batch = 0
+  if now - (connection.batch_at or 0) < IN_FLIGHT_SECONDS then batch = connection.batch end
+  if live_in_flight() + batch >= most_in_flight then
+    connection.live_wait_until = now + LIVE_WAIT_SECONDS
+    return answer(0, 0, 'concurrency')
+  end
+end
+local cost = costs(tonumber(ARGV[7]), tonumber(ARGV[8]))
+local short, kind = shortage(cost, BORROW_SECONDS)
+if short > 0 then
+  family.live_wait_until = now + LIVE_WAIT_SECONDS
+  return answer(0, short, WORDS[kind])
+end
+charge(cost)
+if probing then probe() end
+local held = redis.call('HGET', KEYS[3], ARGV[9])
+local count = held and tonumber(string.match(held, '^(%-?%d+)|')) or tonumber(ARGV[10])
+redis.call('HSET', KEYS[3], ARGV[9], string.format('%d|%.6f', math.max(0, count) + 1, now + SLOT_SECONDS))
+redis.call('EXPIRE', KEYS[3], SLOT_SECONDS * 4)
+return answer(1, 0)

@@ -1,0 +1,190 @@
+-- What all scripts share: the state of one connection and model family, brought up to now.
+--
+-- KEYS[1] limits:{connection}            hash, for all models: blocked_until (Retry-After), fails, trips, open_until (breaker),
+--                                        live_at, live_wait_until, turn_at, batch, batch_at (batch calls in flight, and when that was said)
+-- KEYS[2] limits:{connection}:of:family  hash, for a family:
+--                                        at; levels r t i o (requests, tokens, input, output; below zero: debt);
+--                                        set_r, set_t as configured (0: not), limit_r .. limit_o learned, per minute; factor, factor_at (share of the limit in use after a 429);
+--                                        aimd, aimd_at (requests per minute if only 429s tell); cut_at, cut_until, strikes; low_until;
+--                                        seen (starts, decaying); first, ok (slow start); share (batches' minimum, in seconds of the rate);
+--                                        ratio (produced of estimated output); live_at, live_wait_until; waiting_for
+-- KEYS[3] limits:{connection}:live       hash: process -> "live calls in flight|until when that holds"
+-- KEYS[4] limits:{connection}:families   set: the families with a hash
+-- ARGV[1] the time in seconds for tests, '' for the server's
+-- ARGV[2] requests, ARGV[3] tokens per minute, ARGV[4] concurrency as configured, '' for none; ARGV[2] 'as before': as set_r, set_t say
+-- ARGV[5] '1' if output counts as it is produced
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+local produced_counts = ARGV[5] == '1'
+local KINDS = {'r', 't', 'i', 'o'}
+local WORDS = {r = 'requests per minute', t = 'tokens per minute', i = 'input tokens per minute', o = 'output tokens per minute'}
+
+local function read(key)
+  local flat, found = redis.call('HGETALL', key), {}
+  for n = 1, #flat, 2 do found[flat[n]] = tonumber(flat[n + 1]) end
+  return found
+end
+
+local function write(key, values, extra)
+  local flat = extra or {}
+  for field, value in pairs(values) do
+    flat[#flat + 1] = field
+    flat[#flat + 1] = string.format('%.6f', value)
+  end
+  if #flat > 0 then
+    redis.call('HSET', key, unpack(flat))
+    redis.call('EXPIRE', key, STATE_SECONDS)
+  end
+end
+
+local connection, family = read(KEYS[1]), read(KEYS[2])
+
+local most_in_flight = tonumber(ARGV[4])
+if ARGV[2] ~= 'as before' then
+  family.set_r, family.set_t = tonumber(ARGV[2]) or 0, tonumber(ARGV[3]) or 0
+end
+local configured = {}
+if (family.set_r or 0) > 0 then configured.r = family.set_r end
+if (family.set_t or 0) > 0 then configured.t = family.set_t end
+
+local limits, known = {}, false
+local function find_limits()
+  limits, known = {}, false
+  for _, kind in ipairs(KINDS) do
+    local limit, learned = configured[kind], family['limit_' .. kind]
+    if learned and (not limit or learned < limit) then limit = learned end
+    limits[kind] = limit
+    known = known or limit ~= nil
+  end
+end
+find_limits()
+
+local function factor()
+  return math.min(1, (family.factor or 1) + math.max(0, now - (family.factor_at or now)) * CLIMB_PER_SECOND)
+end
+
+-- Requests per minute as the last 429 left them, grown since.
+local function aimd()
+  if not family.aimd then return nil end
+  local since = math.max(0, now - family.aimd_at)
+  local rate = family.aimd * (1 + CLIMB_PER_SECOND * math.min(since, STEADY_CLIMB_SECONDS))
+  if since > STEADY_CLIMB_SECONDS then
+    rate = rate * 2 ^ math.min(40, (since - STEADY_CLIMB_SECONDS) / DOUBLING_SECONDS)
+  end
+  return rate
+end
+
+local rates, capacities = {}, {}
+local function find_rates()
+  rates, capacities = {}, {}
+  local share = factor() * (1 - BURST_SECONDS / 60) / 60
+  for _, kind in ipairs(KINDS) do
+    if limits[kind] then rates[kind] = limits[kind] * share end
+  end
+  if not known and family.aimd then rates.r = aimd() * (1 - BURST_SECONDS / 60) / 60 end
+  for kind, rate in pairs(rates) do
+    capacities[kind] = rate * BURST_SECONDS
+    if kind == 'r' then capacities.r = math.max(1, capacities.r) end
+  end
+end
+find_rates()
+
+-- A bucket that is new starts almost empty: perhaps the state was lost, and the last minute is used up.
+local function first_level(kind)
+  if kind == 'r' then return 1 end
+  return capacities[kind]
+end
+
+local elapsed = math.max(0, now - (family.at or now))
+for _, kind in ipairs(KINDS) do
+  if rates[kind] then
+    family[kind] = math.min(capacities[kind], (family[kind] or first_level(kind)) + rates[kind] * elapsed)
+  end
+end
+family.share = math.min(SHARE_SAVED_SECONDS, (family.share or 0) + BATCH_SHARE * elapsed)
+family.seen = (family.seen or 0) * math.exp(-elapsed / SEEN_SECONDS)
+if not known and (family.ok or 0) < FREE_AFTER then
+  family.first = math.max(family.first or FIRST_CALLS, math.min(FIRST_CALLS, (family.first or FIRST_CALLS) + FIRST_CALLS_PER_SECOND * elapsed))
+end
+family.at = now
+
+local function slow_start()
+  return not known and not family.aimd and (family.ok or 0) < FREE_AFTER
+end
+
+-- What a call takes from each bucket.
+local function costs(input, output)
+  local expected = output
+  if produced_counts then expected = output * (family.ratio or FIRST_OUTPUT_RATIO) end
+  return {r = 1, t = input + expected, i = input, o = expected}
+end
+
+local function charge(cost)
+  for kind in pairs(rates) do family[kind] = family[kind] - cost[kind] end
+  family.seen = family.seen + 1
+  if family.first then family.first = family.first - 1 end
+end
+
+-- Seconds until every bucket has what the call takes, at most its capacity, with `allowance` seconds of debt; and for what.
+-- A call that is larger than a full bucket may start when it is full, and leaves it in debt.
+local function shortage(cost, allowance)
+  local longest, kind_of = 0, nil
+  for kind, rate in pairs(rates) do
+    local borrow = rate * allowance
+    if kind == 'r' and allowance > 0 then borrow = math.max(1, borrow) end
+    local missing = math.min(cost[kind], capacities[kind]) - borrow - family[kind]
+    if missing > 0.000001 and missing / rate > longest then longest, kind_of = missing / rate, kind end
+  end
+  return longest, kind_of
+end
+
+local function seconds_of(cost)
+  local longest = 0
+  for kind, rate in pairs(rates) do longest = math.max(longest, cost[kind] / rate) end
+  return longest
+end
+
+-- Live calls in flight; processes that fell silent are forgotten.
+local function live_in_flight()
+  local flat, sum = redis.call('HGETALL', KEYS[3]), 0
+  for n = 1, #flat, 2 do
+    local count, holds_until = string.match(flat[n + 1], '^(%-?%d+)|(.+)$')
+    if tonumber(holds_until) < now then
+      redis.call('HDEL', KEYS[3], flat[n])
+    else
+      sum = sum + math.max(0, tonumber(count))
+    end
+  end
+  return sum
+end
+
+local function open_for(trips)
+  return math.min(MOST_OPEN_SECONDS, FIRST_OPEN_SECONDS * 2 ^ math.min(16, trips - 1))
+end
+
+-- Retry-After and the breaker: seconds to wait, for what, and whether the call would be a probe.
+local function stopped()
+  if (connection.blocked_until or 0) > now then return connection.blocked_until - now, "the provider's Retry-After" end
+  if (connection.trips or 0) > 0 then
+    if connection.open_until > now then return connection.open_until - now, 'the provider to be back' end
+    return 0, nil, true
+  end
+  return 0, nil, false
+end
+
+-- The probe's answer resets this; without one the next probe comes after twice the time.
+local function probe()
+  connection.trips = connection.trips + 1
+  connection.open_until = now + open_for(connection.trips)
+end
+
+-- `waiting_for` is what batch rows wait for; nil leaves what is there.
+local function save(waiting_for)
+  write(KEYS[1], connection)
+  write(KEYS[2], family, waiting_for and {'waiting_for', waiting_for})
+  redis.call('SADD', KEYS[4], ARGV[6])
+  redis.call('EXPIRE', KEYS[4], STATE_SECONDS)
+end
