@@ -49,10 +49,9 @@ def chunks(limit: int, observe: Callable[[bytes], object] | None = None) -> Iter
     read = 0
     started = time.monotonic()
     while True:
-        with gevent.Timeout(GRACE_SECONDS, InvalidInput(detail="The body stopped arriving.")):
-            chunk = request.stream.read(CHUNK_BYTES)
+        chunk = _read()
         if not chunk:
-            return
+            break
         read += len(chunk)
         if read > limit:
             raise _too_long(limit)
@@ -62,6 +61,25 @@ def chunks(limit: int, observe: Callable[[bytes], object] | None = None) -> Iter
         if observe is not None:
             observe(chunk)
         yield chunk
+    # The server hands over what it got: half an upload must not pass for a whole one.
+    if request.content_length is not None and read < request.content_length:
+        raise _cut_short()
+
+
+def _read() -> bytes:
+    """The next piece, empty at the end; what the server finds wrong with the framing is the sender's fault."""
+    try:
+        with gevent.Timeout(GRACE_SECONDS, InvalidInput(detail="The body stopped arriving.")):
+            piece: bytes = request.stream.read(CHUNK_BYTES)
+    except InvalidInput:
+        raise
+    except Exception as error:
+        raise _cut_short() from error
+    return piece
+
+
+def _cut_short() -> InvalidInput:
+    return InvalidInput(detail="The body was cut short, or its transfer encoding is broken.")
 
 
 def _too_long(limit: int) -> TooLarge:

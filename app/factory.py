@@ -15,6 +15,8 @@ RESOURCES = (completions, batches, providers, model_mappings, models, webhooks, 
 def create_app() -> Flask:
     """The WSGI application. It opens nothing: stores are connected at first use, after the server forked."""
     app = Flask(__name__, static_folder=None)
+    # A path with two slashes is no route; the default answers it with a redirect to another one.
+    app.url_map.merge_slashes = False
     telemetry.register(app)
     problems.register(app)
     api = openapi.make_api(app)

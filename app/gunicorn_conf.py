@@ -19,6 +19,8 @@ timeout = 60
 accesslog = None
 errorlog = "-"
 preload_app = False
+# A socket for managing gunicorn at run time would need a writable home directory; nobody here uses it.
+control_socket_disable = True
 # A header with an underscore is not the header with a dash.
 header_map = "drop"
 limit_request_line = 8190

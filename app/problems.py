@@ -10,7 +10,6 @@ import orjson
 import redis.exceptions
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import RequestRedirect
 
 from app.telemetry import request_id
 from core import errors
@@ -128,9 +127,7 @@ def _of_http_exception(error: HTTPException) -> Response:
     if status in (415, 422):
         status = 400
     headers: dict[str, str] = {}
-    if isinstance(error, RequestRedirect):
-        headers["Location"] = error.new_url
-    elif status == 405:
+    if status == 405:
         headers["Allow"] = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
     detail = error.description or error.name
     if status == 404:

@@ -108,3 +108,24 @@ def test_another_content_type_is_told_what_to_send(app: Flask) -> None:
         pytest.raises(InvalidInput, match="application/json"),
     ):
         body.json_object()
+
+
+def test_half_an_upload_is_no_upload(app: Flask) -> None:
+    # given a body that ends before its Content-Length, at the end of a line
+    environ = {"CONTENT_LENGTH": "100", "wsgi.input_terminated": True}
+    # then its lines do not pass for the whole
+    with (
+        app.test_request_context(method="POST", data=b"{}\n", environ_overrides=environ),
+        pytest.raises(InvalidInput, match="cut short"),
+    ):
+        list(body.chunks(999))
+
+
+def test_a_broken_transfer_encoding_is_the_senders_fault(app: Flask) -> None:
+    class Broken:
+        def read(self, size: int = -1) -> bytes:
+            raise RuntimeError("invalid chunk size")
+
+    environ = {"wsgi.input": Broken(), "wsgi.input_terminated": True}
+    with app.test_request_context(method="POST", environ_overrides=environ), pytest.raises(InvalidInput):
+        list(body.chunks(999))
