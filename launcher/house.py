@@ -173,8 +173,8 @@ class House:
         self.simulator = SimulatorHandle(**self._simulator_options)
         database_url, redis_url = self._given
         self.address = services.Address(
-            database_url=database_url or self._servers["postgres"].url,  # type: ignore[attr-defined]
-            redis_url=redis_url or self._servers["redis"].url,  # type: ignore[attr-defined]
+            database_url=database_url or self._servers["postgres"].url,
+            redis_url=redis_url or self._servers["redis"].url,
             api_port=free_port(),
             simulator_port=int(self.simulator.url.rpartition(":")[2]),
             admin_token=self._data.ensure_admin_token(),

@@ -64,6 +64,11 @@ class EmbeddedServer(ABC):
     def alive(self) -> bool:
         return self.process is not None and self.process.alive
 
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """How to connect to it, with its password."""
+
     def spawn(self) -> ChildProcess:
         """Prepare the directory and start the process, without waiting until it answers.
 
@@ -136,6 +141,7 @@ class EmbeddedServer(ABC):
         """The server's password, made at the first start: a loopback port is open to every user of the machine."""
         file = self.directory / "password"
         if not file.exists():
+            self.directory.mkdir(parents=True, exist_ok=True)
             write_private(file, secrets.token_urlsafe(24))
         return file.read_text()
 
@@ -156,11 +162,20 @@ class Postgres(EmbeddedServer):
 
     def ready(self) -> bool:
         """True if our database, which is made at the first start, takes commands."""
+        if not self._says_ready():
+            return False
         try:
             psycopg.connect(self.url, connect_timeout=2).close()
         except psycopg.OperationalError:
             return self._make_database()
         return True
+
+    def _says_ready(self) -> bool:
+        """What the server itself has written in its pid file: asking too early would fill its log with refusals."""
+        try:
+            return self.alive and self._pid_file().read_text().split()[-1:] == ["ready"]
+        except FileNotFoundError:
+            return False
 
     def _make_database(self) -> bool:
         try:

@@ -18,8 +18,8 @@ from launcher.console import Console
 from launcher.data_directory import DataDirectory, InUse, write_exports
 from launcher.ports import free_port, is_taken
 from launcher.process import ChildProcess
-from launcher.servers import Postgres, ServerFailed, Valkey
-from launcher.supervisor import HouseFailed, Program, StopRequested, Supervisor
+from launcher.servers import EmbeddedServer, Postgres, ServerFailed, Valkey
+from launcher.supervisor import HouseFailed, Program, Service, StopRequested, Supervisor
 
 
 class CannotStart(Exception):
@@ -67,22 +67,23 @@ def _claim(data: DataDirectory, port: int) -> None:
 
 
 def _bring_up(supervisor: Supervisor, console: Console, data: DataDirectory, options: argparse.Namespace) -> None:
-    base = services.inherited_environment()
+    first: list[Service] = []
     address = services.Address(
-        database_url=_database(supervisor, data),
-        redis_url=_redis(supervisor, data),
+        database_url=_given_database() or _own(first, Postgres(data.path / "postgres", output=subprocess.PIPE)),
+        redis_url=_given_redis() or _own(first, Valkey(data.path / "redis", output=subprocess.PIPE)),
         api_port=options.port,
         simulator_port=None if options.no_simulator else free_port(),
         admin_token=data.ensure_admin_token(),
         kek_file=data.ensure_kek(),
         metrics=data.empty_metrics(),
     )
-    env = address.environment(base)
+    env = address.environment(services.inherited_environment())
+    if address.simulator_port is not None:
+        first.append(_simulator(address.simulator_port, env))
+    supervisor.start(*first)
     supervisor.run("migrate", services.MIGRATE, env)
 
     pipe = subprocess.PIPE
-    if address.simulator_port is not None:
-        supervisor.start(_simulator(address.simulator_port, env))
     programs = [_program(services.api(env, pipe), lambda process: services.api_ready(process, address.url))]
     for number in range(1, options.workers + 1):
         worker = services.worker(f"worker-{number}", env, pipe)
@@ -107,13 +108,16 @@ def _program(process: ChildProcess, is_ready: Callable[[ChildProcess], bool]) ->
     return Program(process, is_ready, grace_seconds=services.STOP_GRACE_SECONDS)
 
 
-def _database(supervisor: Supervisor, data: DataDirectory) -> str:
-    """The database that DATABASE_URL names, else one of our own."""
+def _own(services_to_start: list[Service], server: EmbeddedServer) -> str:
+    services_to_start.append(server)
+    return server.url
+
+
+def _given_database() -> str | None:
+    """What DATABASE_URL names, once it has answered."""
     url = os.environ.get("DATABASE_URL")
     if not url:
-        server = Postgres(data.path / "postgres", output=subprocess.PIPE)
-        supervisor.start(server)
-        return server.url
+        return None
     try:
         psycopg.connect(url, connect_timeout=5).close()
     except psycopg.Error as error:
@@ -124,13 +128,11 @@ def _database(supervisor: Supervisor, data: DataDirectory) -> str:
     return url
 
 
-def _redis(supervisor: Supervisor, data: DataDirectory) -> str:
-    """The Redis that REDIS_URL names, else one of our own."""
+def _given_redis() -> str | None:
+    """What REDIS_URL names, once it has answered."""
     url = os.environ.get("REDIS_URL")
     if not url:
-        server = Valkey(data.path / "redis", output=subprocess.PIPE)
-        supervisor.start(server)
-        return server.url
+        return None
     try:
         with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
             client.ping()

@@ -106,6 +106,7 @@ def test_a_first_start_a_batch_a_stop_and_a_second_start(up: Callable[..., Up], 
     batch = client.post("/v1/batch", {"requests": rows})
     assert batch.status_code == 201, batch.text
     assert client.wait_for_batch(batch.json()["id"])["request_counts"]["succeeded"] == 2
+    client.session.close()
     kek = (data / "kek").read_text()
     assert first.end(signal.SIGINT) == 0
 
@@ -114,6 +115,7 @@ def test_a_first_start_a_batch_a_stop_and_a_second_start(up: Callable[..., Up], 
     assert (data / "kek").read_text() == kek
     assert read_exports(data / "demo.env") == exports
     assert client.get(f"/v1/batch/{batch.json()['id']}").json()["status"] == "completed"
+    client.session.close()
 
     refused = up(*options)
     assert refused.process.wait(20) == 1

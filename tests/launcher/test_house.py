@@ -1,0 +1,53 @@
+"""The house that tests use: every process of it can be killed, frozen and started again by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psutil
+import pytest
+import requests
+
+from launcher.house import Client, House
+
+pytestmark = pytest.mark.e2e
+
+
+def a_batch(client: Client) -> str:
+    rows = [
+        {"custom_id": str(n), "model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}]} for n in range(3)
+    ]
+    answer = client.post("/v1/batch", {"requests": rows})
+    assert answer.status_code == 201, answer.text
+    batch_id: str = answer.json()["id"]
+    return batch_id
+
+
+def test_every_process_can_be_killed_and_comes_back(make_house: Callable[..., House]) -> None:
+    house = make_house(own_servers=True)
+    assert house.names == ["postgres", "redis", "api", "worker-1", "scheduler"]
+    assert house.client.wait_for_batch(a_batch(house.client))["request_counts"]["succeeded"] == 3
+    assert house.simulator.ledger()["calls"] == 3
+
+    for name in house.names:
+        house.kill(name)
+        assert not house.alive(name)
+    with pytest.raises(requests.ConnectionError):
+        house.client.get("/livez")
+    for name in house.names:
+        house.start_process(name)
+    house.wait_ready()
+    assert house.client.wait_for_batch(a_batch(house.client))["request_counts"]["succeeded"] == 3
+
+    house.freeze("worker-1")
+    assert psutil.Process(house.pid("worker-1")).status() == psutil.STATUS_STOPPED
+    house.thaw("worker-1")
+    assert house.stop("worker-1")
+
+
+def test_two_clients_are_two_tenants(house: House) -> None:
+    other = house.new_client()
+    assert other.tenant_id != house.client.tenant_id
+    mine = a_batch(house.client)
+    assert other.get(f"/v1/batch/{mine}").status_code == 404
+    house.client.wait_for_batch(mine)
