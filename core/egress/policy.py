@@ -62,6 +62,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 _NUMBER = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z")
+_BRACKETED = re.compile(r"\[[^\[\]]+\](?::[0-9]+)?\Z")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
 
 
@@ -112,7 +113,11 @@ def parse(url: str) -> Url:
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not target.isascii():
         raise AddressRefused("The URL's path contains characters that must be percent-encoded.")
-    host, address = _host(parts.hostname or "", bracketed=parts.netloc.startswith("["))
+    bracketed = "[" in parts.netloc
+    if bracketed and not _BRACKETED.match(parts.netloc):
+        # urlsplit passes over what stands between the bracket and the colon.
+        raise AddressRefused("The URL's host is not valid.")
+    host, address = _host(parts.hostname or "", bracketed=bracketed)
     return Url(parts.scheme, host, port or (443 if parts.scheme == "https" else 80), target, address)
 
 

@@ -92,13 +92,13 @@ class Reading:
 
     def _head_lines(self) -> tuple[bytes, list[str]]:
         buffer = self._buffer
-        while (end := buffer.find(b"\r\n\r\n")) < 0:
-            if len(buffer) > MAX_HEAD_BYTES:
-                raise TooMuchData(f"The answer's headers are larger than {MAX_HEAD_BYTES} bytes.")
+        while (end := buffer.find(b"\r\n\r\n")) < 0 and len(buffer) <= MAX_HEAD_BYTES:
             data = self._receive(READ_BYTES)
             if not data:
                 raise ConnectionLost("The server closed the connection without an answer.", sent=True)
             buffer = buffer + data if buffer else data
+        if not 0 <= end <= MAX_HEAD_BYTES:
+            raise TooMuchData(f"The answer's headers are larger than {MAX_HEAD_BYTES} bytes.")
         self._buffer = buffer[end + 4 :]
         status_line, _, rest = buffer[:end].partition(b"\r\n")
         return status_line, rest.decode("latin-1").split("\r\n") if rest else []
