@@ -127,6 +127,7 @@ class House:
         self._data = DataDirectory(directory / "data")
         self._servers: dict[str, EmbeddedServer] = {}
         self._processes: dict[str, ChildProcess] = {}
+        self._clients: list[Client] = []
         self._extra = dict(environment or {})
         self._simulator_options = dict(simulator or {})
         self._workers = workers
@@ -193,7 +194,9 @@ class House:
         name = tenant or f"tenant {next(self._numbers)}"
         file = self.directory / f"{name.replace(' ', '-')}.env"
         self._run("seed", [sys.executable, "-m", "launcher.demo", str(file), name])
-        return Client(read_exports(file) | {"LLM_SERVICE_URL": self.url})
+        client = Client(read_exports(file) | {"LLM_SERVICE_URL": self.url})
+        self._clients.append(client)
+        return client
 
     def start_process(self, name: str) -> None:
         """Start a process (again): api, worker-N (any N), scheduler, or a server of its own, which is waited for."""
@@ -259,8 +262,13 @@ class House:
         return file.read_text(errors="replace") if file.exists() else ""
 
     def close(self) -> None:
-        """Stop everything, newest first; no process is left."""
-        for process in reversed(self._processes.values()):
+        """Stop everything, the stores last; no process is left."""
+        for client in self._clients:
+            # The API waits for connections that are open, used or not.
+            client.session.close()
+        for process in self._processes.values():
+            process.signal(process.stop_signal)
+        for process in self._processes.values():
             process.stop(services.STOP_GRACE_SECONDS)
         if hasattr(self, "simulator"):
             self.simulator.stop()

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import requests
 
-from launcher.house import Client, House
+from launcher.house import Client, House, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -40,7 +40,7 @@ def test_every_process_can_be_killed_and_comes_back(make_house: Callable[..., Ho
     assert house.client.wait_for_batch(a_batch(house.client))["request_counts"]["succeeded"] == 3
 
     house.freeze("worker-1")
-    assert psutil.Process(house.pid("worker-1")).status() == psutil.STATUS_STOPPED
+    wait_until(lambda: psutil.Process(house.pid("worker-1")).status() == psutil.STATUS_STOPPED, 5)
     house.thaw("worker-1")
     assert house.stop("worker-1")
 
