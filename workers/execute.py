@@ -182,7 +182,7 @@ def _ended(row: Started, called: Called, success: Success, connection: LoadedCon
         cost_usd=price.cost_usd,
         list_cost_usd=price.list_cost_usd,
         price_version=price.version,
-        response=price.body.decode(),
+        response=price.body,
         provider_status=200,
         request_id=request_id,
     )

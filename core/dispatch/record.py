@@ -35,8 +35,8 @@ class Ended:
     cost_usd: Decimal | None = None
     list_cost_usd: Decimal | None = None
     price_version: str | None = None
-    #: the completion object as JSON text
-    response: str | None = None
+    #: the completion object, as orjson writes it
+    response: bytes | None = None
     reason: FailureReason | None = None
     message: str | None = None
     provider_status: int | None = None
@@ -97,7 +97,6 @@ def _end_rows(connection: db.RawConnection, ended: Sequence[Ended]) -> dict[int,
         {
             "ids": [row.id for row in ended],
             "fences": [row.fence for row in ended],
-            "times": times,
             "earliest": min(times),
             "latest": max(times),
             "statuses": [row.status for row in ended],
@@ -118,19 +117,16 @@ def _end_rows(connection: db.RawConnection, ended: Sequence[Ended]) -> dict[int,
         },
     ).fetchall()
     won = {row["id"]: row["reserved_usd"] for row in rows}
-    answers = [(row.id, row.created_at, row.response) for row in ended if row.id in won and row.response is not None]
+    owners = {row["id"]: row["tenant_id"] for row in rows}
+    answers = [
+        # JSON as orjson writes it has no raw control characters; only backslashes mean something to COPY.
+        f"{row.id}\t{row.created_at.isoformat()}\t{owners[row.id]}\t".encode() + row.response.replace(b"\\", b"\\\\")
+        for row in ended
+        if row.response is not None and row.id in won
+    ]
     if answers:
-        owners = {row["id"]: row["tenant_id"] for row in rows}
-        connection.execute(
-            "INSERT INTO completion_response (completion_id, created_at, tenant_id, body)"
-            " SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::uuid[], %s::text[])",
-            (
-                [answer[0] for answer in answers],
-                [answer[1] for answer in answers],
-                [owners[answer[0]] for answer in answers],
-                [answer[2] for answer in answers],
-            ),
-        )
+        with connection.cursor().copy(_COPY_RESPONSE) as copy:
+            copy.write(b"\n".join(answers))
     return won
 
 
@@ -153,6 +149,8 @@ def _storable(message: str | None) -> str | None:
 
 _NO_USAGE = Usage()
 
+_COPY_RESPONSE = "COPY completion_response (completion_id, created_at, tenant_id, body) FROM STDIN"
+
 _PUT_BACK = """
 UPDATE lease SET due_at = now() + make_interval(secs => back.delay), rung_at = NULL, call_started_at = NULL,
                  worker_id = NULL, attempts = lease.attempts + back.attempts, strikes = lease.strikes + back.strike
@@ -165,16 +163,16 @@ WHERE lease.completion_id = back.id AND lease.fence = back.fence AND lease.rung_
 _END = """
 WITH outcome AS (
     SELECT * FROM unnest(
-        %(ids)s::bigint[], %(fences)s::int[], %(times)s::timestamptz[], %(statuses)s::text[], %(attempts)s::int[],
+        %(ids)s::bigint[], %(fences)s::int[], %(statuses)s::text[], %(attempts)s::int[],
         %(models)s::text[], %(inputs)s::int[], %(outputs)s::int[], %(cached)s::int[], %(written)s::int[],
         %(reasoning)s::int[], %(costs)s::numeric[], %(list_costs)s::numeric[], %(versions)s::text[],
         %(reasons)s::text[], %(messages)s::text[], %(provider_statuses)s::int[], %(request_ids)s::text[]
-    ) AS o (id, fence, created_at, status, attempts, model, input, output, cached, written, reasoning, cost, list_cost,
+    ) AS o (id, fence, status, attempts, model, input, output, cached, written, reasoning, cost, list_cost,
             version, reason, message, provider_status, request_id)
 ), gone AS (
     DELETE FROM lease USING outcome o
     WHERE lease.completion_id = o.id AND (lease.fence = o.fence OR o.status = 'succeeded')
-    RETURNING lease.completion_id AS id, lease.call_started_at, lease.reserved_usd, lease.tenant_id
+    RETURNING lease.completion_id AS id, lease.created_at, lease.call_started_at, lease.reserved_usd
 )
 UPDATE completion c SET
     status = o.status, attempts = o.attempts, model = coalesce(o.model, c.model), input_tokens = o.input,
@@ -183,7 +181,7 @@ UPDATE completion c SET
     error_message = o.message, provider_status = o.provider_status, request_id = o.request_id,
     started_at = gone.call_started_at, ended_at = now()
 FROM outcome o JOIN gone ON gone.id = o.id
-WHERE c.id = o.id AND c.created_at = o.created_at AND c.created_at BETWEEN %(earliest)s AND %(latest)s
+WHERE c.id = gone.id AND c.created_at = gone.created_at AND c.created_at BETWEEN %(earliest)s AND %(latest)s
   AND c.status = 'pending'
 RETURNING c.id, c.tenant_id, gone.reserved_usd
 """

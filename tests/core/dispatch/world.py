@@ -96,7 +96,7 @@ def succeeded(row: Started, *, fence: int | None = None, cost: str = "0.001") ->
         cost_usd=Decimal(cost),
         list_cost_usd=Decimal(cost),
         price_version="test",
-        response='{"ok": true}',
+        response=b'{"ok": true}',
     )
 
 
