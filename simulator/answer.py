@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from simulator.config import Tokens
-from simulator.prompt import Plan, ToolCall, tokens_of
+from simulator.prompt import Plan, Tool, ToolCall, tokens_of
 
 _FILLER = " The quick brown fox jumps over the lazy dog."
 
@@ -17,23 +17,22 @@ def write(
     plan: Plan,
     settings: Tokens,
     *,
-    tool: tuple[str, Any] | None,
+    tool: Tool | None,
     tool_id_prefix: str,
     schema: Any,
     stop: list[str],
     limit: int | None,
 ) -> None:
-    """Fill in the plan's answer and usage. `tool`: name and parameter schema of a tool to call. `schema`: the answer
+    """Fill in the plan's answer and usage. `tool`: the one to call. `schema`: the answer
     is JSON that fits it (True: any object). `limit`: the most tokens that may be written, reasoning included."""
     _usage_of_prompt(plan, settings)
     plan.reasoning_tokens = settings.reasoning
     subject = plan.nonce or "the prompt"
     if tool is not None:
-        name, parameters = tool
-        arguments = orjson.dumps(fit(parameters, subject)).decode()
-        plan.tool_calls = [ToolCall(f"{tool_id_prefix}{plan.prompt_hash:016x}", name, arguments)]
+        arguments = subject if tool.custom else orjson.dumps(fit(tool.schema, subject)).decode()
+        plan.tool_calls = [ToolCall(f"{tool_id_prefix}{plan.prompt_hash:016x}", tool.name, arguments, tool.custom)]
         plan.finish = "tool_calls"
-        plan.output_tokens = plan.reasoning_tokens + tokens_of(name) + tokens_of(arguments)
+        plan.output_tokens = plan.reasoning_tokens + tokens_of(tool.name) + tokens_of(arguments)
         return
     if schema is not None:
         text = orjson.dumps({"answer": subject} if schema is True else fit(schema, subject)).decode()

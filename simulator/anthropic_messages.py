@@ -10,7 +10,7 @@ from simulator import anthropic_rules, anthropic_vendor
 from simulator.answer import asked_tool, pieces, write
 from simulator.limits import Allowance, Refused
 from simulator.models import Model
-from simulator.prompt import Plan, Reading, Refusal
+from simulator.prompt import Plan, Reading, Refusal, Tool
 
 if TYPE_CHECKING:
     from simulator.simulation import Simulation
@@ -187,18 +187,18 @@ def _usage(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _tool(body: dict[str, Any], prompt: str) -> tuple[str, Any] | None:
+def _tool(body: dict[str, Any], prompt: str) -> Tool | None:
     """The tool that is called: forced by tool_choice, or named in the prompt when that is left to the model."""
-    schemas = {tool["name"]: tool.get("input_schema") for tool in body["tools"]}
+    tools = {tool["name"]: Tool(tool["name"], tool.get("input_schema")) for tool in body["tools"]}
     choice = body.get("tool_choice") or {"type": "auto"}
     if choice["type"] == "tool":
-        return choice["name"], schemas[choice["name"]]
-    found = asked_tool(list(schemas), prompt)
+        return tools[choice["name"]]
+    found = asked_tool(list(tools), prompt)
     if choice["type"] == "any":
-        found = found or next(iter(schemas))
-    elif choice["type"] == "none" or _answers_tool(body["messages"][-1]):
+        return tools[found or next(iter(tools))]
+    if choice["type"] == "none" or _answers_tool(body["messages"][-1]) or found is None:
         return None
-    return (found, schemas[found]) if found else None
+    return tools[found]
 
 
 def _answers_tool(message: dict[str, Any]) -> bool:

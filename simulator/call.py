@@ -70,6 +70,10 @@ class Call:
         except Refusal as refusal:
             self.refuse(refusal)
             return
+        except (TypeError, ValueError, AttributeError, LookupError) as error:
+            # The rules look at what matters; a wrong type in some corner is the caller's mistake just the same.
+            self.refuse(Refusal(400, f"The request was not understood: {error}"))
+            return
         self.plan = plan
         attempt = self.ledger.asks(self.row, plan.model, plan.nonce, plan.prompt_hash)
         now = simulation.loop.time()

@@ -9,7 +9,7 @@ import orjson
 from simulator import openai_rules, openai_vendor
 from simulator.answer import asked_tool, pieces, write
 from simulator.limits import Allowance, Refused
-from simulator.prompt import Plan, Reading, Refusal
+from simulator.prompt import Plan, Reading, Refusal, Tool, ToolCall
 
 if TYPE_CHECKING:
     from simulator.simulation import Simulation
@@ -95,10 +95,7 @@ class OpenAIChat:
         message: dict[str, Any] = {"role": "assistant", "content": plan.text, "refusal": None, "annotations": []}
         if plan.tool_calls:
             message["content"] = None
-            message["tool_calls"] = [
-                {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
-                for c in plan.tool_calls
-            ]
+            message["tool_calls"] = [_tool_call(call, call.arguments) for call in plan.tool_calls]
         elif plan.finish == "refusal":
             message["content"], message["refusal"] = None, plan.text
         finish = _FINISH.get(plan.finish, plan.finish)
@@ -141,10 +138,10 @@ class OpenAIChat:
             emit(index, {"role": "assistant", "content": content, "refusal": None})
         for at, call in enumerate(plan.tool_calls):
             for index in indexes:
-                opening = {"name": call.name, "arguments": ""}
-                emit(index, {"tool_calls": [{"index": at, "id": call.id, "type": "function", "function": opening}]})
+                emit(index, {"tool_calls": [{"index": at} | _tool_call(call, "")]})
+                kind, field = ("custom", "input") if call.custom else ("function", "arguments")
                 for piece in pieces(call.arguments, 3):
-                    emit(index, {"tool_calls": [{"index": at, "function": {"arguments": piece}}]})
+                    emit(index, {"tool_calls": [{"index": at, kind: {field: piece}}]})
         field = "refusal" if plan.finish == "refusal" else "content"
         for piece in [] if plan.tool_calls else pieces(plan.text, chunks):
             for index in indexes:
@@ -182,24 +179,32 @@ def _usage(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _tool(body: dict[str, Any], prompt: str) -> tuple[str, Any] | None:
+def _tool(body: dict[str, Any], prompt: str) -> Tool | None:
     """The tool that is called: forced by tool_choice, or named in the prompt when that is left to the model."""
-    described = [tool[tool["type"]] for tool in body["tools"]]
-    schemas = {tool["name"]: tool.get("parameters") for tool in described}
+    tools = {}
+    for offered in body["tools"]:
+        described = offered[offered["type"]]
+        tools[described["name"]] = Tool(
+            described["name"], described.get("parameters"), custom=offered["type"] == "custom"
+        )
     choice = body.get("tool_choice") or "auto"
     if isinstance(choice, dict):
         kind = choice.get("type")
         if kind in ("function", "custom"):
-            name = choice[kind]["name"]
-            return name, schemas[name]
+            return tools[choice[kind]["name"]]
         choice = (choice.get("allowed_tools") or {}).get("mode", "auto")
+    found = asked_tool(list(tools), prompt)
     if choice == "required":
-        name = asked_tool(list(schemas), prompt) or next(iter(schemas))
-        return name, schemas[name]
-    if choice == "none" or body["messages"][-1].get("role") == "tool":
+        return tools[found or next(iter(tools))]
+    if choice == "none" or body["messages"][-1].get("role") == "tool" or found is None:
         return None
-    found = asked_tool(list(schemas), prompt)
-    return (found, schemas[found]) if found else None
+    return tools[found]
+
+
+def _tool_call(call: ToolCall, arguments: str) -> dict[str, Any]:
+    if call.custom:
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": arguments}}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
 def _says_json(messages: list[dict[str, Any]]) -> bool:

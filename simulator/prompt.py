@@ -36,13 +36,23 @@ class Refusal(Exception):
         self.code = code
 
 
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool that the request offers. `schema`: JSON schema of its parameters, which a custom tool has not."""
+
+    name: str
+    schema: Any
+    custom: bool = False
+
+
 @dataclass(slots=True)
 class ToolCall:
-    """A call that the answer makes. `arguments`: JSON text."""
+    """A call that the answer makes. `arguments`: JSON text, or free text for one of OpenAI's custom tools."""
 
     id: str
     name: str
     arguments: str
+    custom: bool = False
 
 
 @dataclass(slots=True)

@@ -87,6 +87,9 @@ def _serve_plain(simulation: Simulation, connection: Connection, request: Reques
     except Refusal as refusal:
         status = refusal.status
         body = manners.error_body(refusal, f"req_{number}")
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        status = 400
+        body = manners.error_body(Refusal(400, f"The request was not understood: {error}"), f"req_{number}")
     simulation.ledger.other[f"{request.method} {request.path} {status}"] += 1
     close = b"" if connection.keep_alive else b"connection: close\r\n"
     headers = manners.answer_headers(f"req_{number}", 0.0) + close
