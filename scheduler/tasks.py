@@ -45,9 +45,10 @@ class Rescue:
 
 
 def stops_and_windows() -> float:
-    """Closes windows, pauses what waits for a stopped connection, ends the rows of batches that were stopped."""
+    """Closes windows, pauses and resumes with the connections, ends the rows of batches that were stopped."""
     recover.expire_batches()
     recover.pause_stopped_connections()
+    recover.resume_mended_connections()
     return 0.0 if recover.sweep_stopped_batches() else SWEEP_SECONDS
 
 

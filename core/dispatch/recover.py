@@ -17,7 +17,7 @@ from core.dispatch.doorbell import SLICE_ROWS, Slice
 from core.dispatch.record import Ended, record_in
 from core.ids import BLOCK_BITS
 from core.settings import settings
-from core.states import FailureReason, RowStatus
+from core.states import Action, FailureReason, RowStatus
 
 #: A row that took so many workers down with it ends as worker_crashed.
 MAX_CRASHES = 3
@@ -190,6 +190,17 @@ def pause_stopped_connections() -> int:
     return len(rows)
 
 
+def resume_mended_connections() -> int:
+    """Go on with batches that waited for connections which all work again: a new key, or resumed; returns how many."""
+    with db.connection() as connection:
+        rows = connection.execute(
+            _RESUME_MENDED, {"reasons": [reason for reason in FailureReason if reason.action is Action.STOP_CONNECTION]}
+        ).fetchall()
+        for row in rows:
+            connection.execute("SELECT pg_notify('llm_go', %s)", (row["id"].hex,))
+    return len(rows)
+
+
 def pause_over_budget(batch_ids: list[UUID]) -> int:
     """Pause batches whose max_cost_usd has no room for another row; returns how many were still running."""
     with db.connection() as connection:
@@ -263,6 +274,17 @@ WHERE batch.ended_at IS NULL AND batch.status IN ('pending', 'processing') AND c
       ))
   )
 RETURNING batch.id
+"""
+
+_RESUME_MENDED = """
+UPDATE batch SET status = CASE WHEN dispatched > 0 THEN 'processing' ELSE 'pending' END,
+                 status_reason = NULL, status_message = NULL
+WHERE ended_at IS NULL AND status = 'paused' AND status_reason = ANY(%(reasons)s)
+  AND NOT EXISTS (
+      SELECT FROM lane JOIN connection c ON c.id = lane.connection_id
+      WHERE lane.batch_id = batch.id AND c.state = 'stopped'
+  )
+RETURNING id
 """
 
 _PAUSE_OVER_BUDGET = """

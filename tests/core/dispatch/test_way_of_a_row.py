@@ -270,3 +270,24 @@ def test_delete_removes_rows_and_bodies() -> None:
         for table in ("batch", "lane", "completion", "completion_request", "completion_response"):
             row = connection.execute(f"SELECT count(*) AS n FROM {table}").fetchone()
             assert row == {"n": 0}, table
+
+
+def test_a_stopped_connection_pauses_its_batches_and_a_mended_one_resumes_them() -> None:
+    world = World()
+    batch_id = world.submit(2)
+    other = world.submit(2, model="claude-sonnet-4-5")
+    execute(
+        "UPDATE connection SET state = 'stopped', stop_reason = 'authentication_failed', stop_message = 'Bad key.'"
+        " WHERE provider_type = 'openai'"
+    )
+    assert recover.pause_stopped_connections() == 1
+    batch = batch_row(batch_id)
+    assert (batch["status"], batch["status_reason"]) == ("paused", "authentication_failed")
+    assert "the openai key stopped working: Bad key." in batch["status_message"]
+    assert batch_row(other)["status"] == "pending"
+    assert recover.resume_mended_connections() == 0
+    execute("UPDATE connection SET state = 'active'")
+    assert recover.resume_mended_connections() == 1
+    finish(world.run())
+    assert batch_row(batch_id)["status"] == "completed"
+    check_counters(batch_id)
