@@ -1,4 +1,4 @@
-"""Dispatch: chooses the rows that run next, within fairness, limits and budgets, claims them and rings their doorbells."""
+"""Dispatch: chooses the rows that run next within fairness, limits and budgets, claims them, rings their doorbells."""
 
 from __future__ import annotations
 

@@ -197,8 +197,8 @@ class _Reader:
             if not wrong:
                 estimate_in, estimate_out = tokens.estimate(row, model)
                 return _Row(line, custom_id, row["model"], to, orjson.dumps(row), estimate_in, estimate_out)
-        for error in wrong:
-            self.refuse(line, error.pointer, error.message)
+        for each in wrong:
+            self.refuse(line, each.pointer, each.message)
         return None
 
 

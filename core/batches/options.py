@@ -65,8 +65,8 @@ def parse(given: dict[str, Any], check_url: Callable[[str], object]) -> BatchOpt
     def refuse(name: str, message: str) -> None:
         errors.append(FieldError(f"/{name}", message))
 
-    for name in given.keys() - NAMES:
-        refuse(name, "unknown field; a batch takes requests, " + ", ".join(sorted(NAMES)))
+    for unknown in sorted(given.keys() - NAMES):
+        refuse(unknown, "unknown field; a batch takes requests, " + ", ".join(sorted(NAMES)))
 
     name = given.get("name")
     if name is not None and not (_plain(name) and 1 <= len(name) <= 200):

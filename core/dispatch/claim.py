@@ -132,11 +132,11 @@ def claim_fresh(
 def due_rows(connection: RawConnection, lane_id: int, count: int) -> list[tuple[int, int, int]]:
     """Rows of the lane whose time to be tried again has come: (id, estimated input, estimated output), oldest first."""
     rows = connection.execute(
-        "SELECT completion_id, estimated_input_tokens, estimated_output_tokens FROM lease"
+        "SELECT completion_id, estimated_input_tokens AS i, estimated_output_tokens AS o FROM lease"
         " WHERE lane_id = %s AND due_at <= now() ORDER BY due_at LIMIT %s",
         (lane_id, count),
     )
-    return [tuple(row.values()) for row in rows]  # type: ignore[misc]
+    return [(row["completion_id"], row["i"], row["o"]) for row in rows]
 
 
 def claim_due(connection: RawConnection, lane: OpenLane, ids: list[int]) -> list[tuple[int, int]]:
