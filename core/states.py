@@ -71,6 +71,7 @@ class FailureReason(StrEnum):
     OVERLOADED = "overloaded"
     PROVIDER_ERROR = "provider_error"
     INVALID_RESPONSE = "invalid_response"
+    INTERNAL = "internal_error"
     # The request itself is wrong: only this row fails.
     INVALID_REQUEST = "invalid_request"
     MODEL_NOT_FOUND = "model_not_found"
@@ -88,7 +89,6 @@ class FailureReason(StrEnum):
     EXPIRED = "expired"
     COST_LIMIT = "cost_limit"
     ERROR_LIMIT = "error_limit"
-    INTERNAL = "internal_error"
 
     @property
     def action(self) -> Action:
@@ -110,6 +110,7 @@ _TRANSIENT = frozenset(
         FailureReason.OVERLOADED,
         FailureReason.PROVIDER_ERROR,
         FailureReason.INVALID_RESPONSE,
+        FailureReason.INTERNAL,
     }
 )
 _STOPPING = frozenset({FailureReason.AUTHENTICATION, FailureReason.PERMISSION, FailureReason.QUOTA_EXHAUSTED})
@@ -121,6 +122,5 @@ _OURS_RETRYABLE = frozenset(
         FailureReason.EXPIRED,
         FailureReason.COST_LIMIT,
         FailureReason.ERROR_LIMIT,
-        FailureReason.INTERNAL,
     }
 )

@@ -52,16 +52,21 @@ class Dispatcher:
 
     def tick(self) -> float:
         """Dispatch what may start now; returns the seconds until the next tick is worth while."""
+        began = time.monotonic()
+        wait = self._tick()
+        # With very many rows in flight a look costs more, and is taken less often.
+        return max(wait, time.monotonic() - began)
+
+    def _tick(self) -> float:
         with db.connection() as connection:
-            lanes = claim.open_lanes(connection)
             flight = claim.flight(connection)
+            lanes = claim.open_lanes(connection, flight)
             capacity = claim.capacity(connection) if lanes else 0
         self._forget_ended({lane.id for lane in lanes})
         self._measure(flight)
         if not lanes:
-            return (
-                min(IDLE_SECONDS, flight.next_due_seconds or IDLE_SECONDS) if not flight.running else IN_FLIGHT_SECONDS
-            )
+            # Rows in flight may come back to be tried again at any time.
+            return IN_FLIGHT_SECONDS if flight.lanes else IDLE_SECONDS
         startable = min(self._window() - flight.rung, capacity - flight.running - flight.rung)
         released, wait = self._release(lanes, flight, capacity, startable) if startable > 0 else (0, BUSY_SECONDS)
         self._last_rung = flight.rung + released
@@ -89,7 +94,7 @@ class Dispatcher:
         by_tenant: dict[UUID, list[OpenLane]] = defaultdict(list)
         for lane in lanes:
             by_tenant[lane.tenant_id].append(lane)
-        in_flight = dict(flight.running_by_connection)
+        in_flight = flight.by_connection()
         held = {tenant: sum(lane.rung + lane.running for lane in own) for tenant, own in by_tenant.items()}
         released, wait = 0, IN_FLIGHT_SECONDS
         while startable > 0 and by_tenant:

@@ -20,7 +20,7 @@ from core.dispatch import workers
 from core.dispatch.record import Again, Ended, record
 from core.dispatch.recorder import Recorder
 from core.dispatch.start import Started, start
-from core.errors import NotFound
+from core.errors import NotFound, Unavailable
 from core.ids import new_id, public
 from core.limits import LimitKey
 from core.providers.types import Failure, Success
@@ -133,8 +133,12 @@ class Executor:
             self._lag = time.monotonic() - before - _PROBE_SECONDS
 
     def _run(self, row: Started) -> None:
+        outcome: Ended | Again
         try:
             outcome = self._outcome(row)
+        except Unavailable:
+            # A store went away before the call; the row is as it was.
+            outcome = Again(id=row.id, fence=row.fence, delay_seconds=1.0, attempts=0, strike=False)
         except Exception as error:
             log.exception("row %d failed inside the service", row.id)
             outcome = _after(row, Failure(reason=FailureReason.INTERNAL, message=type(error).__name__), sent=True)

@@ -22,8 +22,8 @@ from core.ids import BLOCK_BITS, new_id
 from core.json_input import BadJson, loads
 from core.providers import adapter_for
 from core.routing import Route
-from core.states import ProviderType
 from core.settings import settings
+from core.states import ProviderType
 
 #: Rows that are checked, then written, together: the most that one submission holds in memory.
 CHUNK_ROWS = 2000
@@ -77,6 +77,8 @@ def submit(
     batch_id = new_id()
     # COPY and row-level security exclude each other, so this is the platform's transaction; the tenant is in each row.
     with db.connection() as connection:
+        # A slow upload leaves the transaction idle between two chunks.
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '15min'")
         created_at = _insert_batch(connection, principal, batch_id, options)
         writer = _Writer(connection, principal, batch_id, created_at)
         for chunk in reader.chunks(rows):

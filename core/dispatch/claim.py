@@ -46,35 +46,58 @@ class OpenLane:
         return self.total - self.next_n
 
 
-def open_lanes(connection: RawConnection) -> list[OpenLane]:
-    """Every lane that has rows to dispatch now, with the state of its leases.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The leases of one lane: due to be tried again now, rung and not started, in a call."""
 
-    Reads running batches, their lanes and the leases: none of them grows with the size of a batch.
-    """
-    rows = connection.execute(_OPEN_LANES).fetchall()
-    return [OpenLane(**row) for row in rows]
+    connection_id: UUID
+    due: int
+    rung: int
+    running: int
 
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """How many leases there are, over all lanes: rung and not started, in a call, and when the next one is due."""
+    """All leases there are, paused and stopped batches' included, read in one pass."""
 
-    rung: int
-    running: int
-    running_by_connection: dict[UUID, int]
-    next_due_seconds: float | None
+    lanes: dict[int, Held]
+
+    @property
+    def rung(self) -> int:
+        return sum(held.rung for held in self.lanes.values())
+
+    @property
+    def running(self) -> int:
+        return sum(held.running for held in self.lanes.values())
+
+    def by_connection(self) -> dict[UUID, int]:
+        """Rows rung or in a call, per connection."""
+        found: dict[UUID, int] = {}
+        for held in self.lanes.values():
+            found[held.connection_id] = found.get(held.connection_id, 0) + held.rung + held.running
+        return found
 
 
 def flight(connection: RawConnection) -> Flight:
-    """The rows in flight on all connections, paused and stopped batches included."""
+    """The leases, counted: as many rows are read as calls are in flight or wait to be tried again."""
     rows = connection.execute(_FLIGHT).fetchall()
-    due = [float(row["next_due"]) for row in rows if row["next_due"] is not None]
-    return Flight(
-        rung=sum(row["rung"] for row in rows),
-        running=sum(row["running"] for row in rows),
-        running_by_connection={row["connection_id"]: row["rung"] + row["running"] for row in rows},
-        next_due_seconds=min(due) if due else None,
-    )
+    return Flight({row["lane_id"]: Held(row["connection_id"], row["due"], row["rung"], row["running"]) for row in rows})
+
+
+def open_lanes(connection: RawConnection, held: Flight) -> list[OpenLane]:
+    """Every lane that has rows to dispatch now, by priority and age.
+
+    Reads running batches and their lanes: neither grows with the size of a batch.
+    """
+    due = [lane_id for lane_id, lane in held.lanes.items() if lane.due]
+    lanes = []
+    for row in connection.execute(_OPEN_LANES, {"due": due}):
+        own = held.lanes.get(row["id"], _NOTHING_HELD)
+        lanes.append(OpenLane(**row, due=own.due, rung=own.rung, running=own.running))
+    return lanes
+
+
+_NOTHING_HELD = Held(UUID(int=0), 0, 0, 0)
 
 
 def capacity(connection: RawConnection) -> int:
@@ -151,34 +174,25 @@ def slices(lane: OpenLane, rows: list[tuple[int, int]], size: int) -> list[Slice
 
 
 _OPEN_LANES = """
-WITH held AS (
-    SELECT lane_id,
-           count(*) FILTER (WHERE due_at <= now()) AS due,
-           count(*) FILTER (WHERE rung_at IS NOT NULL AND call_started_at IS NULL) AS rung,
-           count(*) FILTER (WHERE call_started_at IS NOT NULL) AS running
-    FROM lease GROUP BY lane_id
-)
 SELECT lane.id, lane.batch_id, lane.tenant_id, tenant.weight, batch.priority, lane.created_at, lane.connection_id,
        lane.provider, lane.model, lane.total, lane.next_n,
        c.requests_per_minute, c.tokens_per_minute, c.max_concurrency,
-       batch.max_cost_usd - batch.cost_usd - batch.reserved_usd AS budget_left_usd,
-       coalesce(held.due, 0) AS due, coalesce(held.rung, 0) AS rung, coalesce(held.running, 0) AS running
+       batch.max_cost_usd - batch.cost_usd - batch.reserved_usd AS budget_left_usd
 FROM batch
 JOIN lane ON lane.batch_id = batch.id
 JOIN tenant ON tenant.id = batch.tenant_id
 JOIN connection c ON c.id = lane.connection_id
-LEFT JOIN held ON held.lane_id = lane.id
 WHERE batch.ended_at IS NULL AND batch.status IN ('pending', 'processing') AND c.state = 'active'
-  AND (lane.next_n < lane.total OR held.due > 0)
+  AND (lane.next_n < lane.total OR lane.id = ANY(%(due)s))
 ORDER BY batch.priority DESC, batch.created_at, lane.id
 """
 
 _FLIGHT = """
-SELECT connection_id,
+SELECT lane_id, connection_id,
+       count(*) FILTER (WHERE due_at <= now()) AS due,
        count(*) FILTER (WHERE rung_at IS NOT NULL AND call_started_at IS NULL) AS rung,
-       count(*) FILTER (WHERE call_started_at IS NOT NULL) AS running,
-       extract(epoch FROM min(due_at) FILTER (WHERE due_at > now()) - now()) AS next_due
-FROM lease GROUP BY connection_id
+       count(*) FILTER (WHERE call_started_at IS NOT NULL) AS running
+FROM lease GROUP BY lane_id, connection_id
 """
 
 _CLAIM_FRESH = """

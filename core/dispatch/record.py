@@ -70,9 +70,27 @@ def record_in(connection: db.RawConnection, ended: Sequence[Ended], again: Seque
         _put_back(connection, again)
     if not ended:
         return set()
+    ended = _one_of_each(ended)
     won = _end_rows(connection, ended)
     ending.count(connection, _tally(ended, won))
     return set(won)
+
+
+def _one_of_each(ended: Sequence[Ended]) -> list[Ended]:
+    """One outcome a row: a row that ran twice may answer twice into one commit, and must be counted once.
+
+    An answer goes before a failure, the newer claim before the older.
+    """
+    best: dict[int, Ended] = {}
+    for row in ended:
+        other = best.get(row.id)
+        if other is None or _rank(row) > _rank(other):
+            best[row.id] = row
+    return list(best.values())
+
+
+def _rank(row: Ended) -> tuple[bool, int]:
+    return row.status is RowStatus.SUCCEEDED, row.fence
 
 
 def _put_back(connection: db.RawConnection, again: Sequence[Again]) -> None:

@@ -56,7 +56,7 @@ class World:
         """What a tick of the scheduler claims, without its limits."""
         claimed = []
         with db.connection() as connection:
-            for lane in claim.open_lanes(connection):
+            for lane in claim.open_lanes(connection, claim.flight(connection)):
                 due = [row[0] for row in claim.due_rows(connection, lane.id, count)]
                 claimed += claim.claim_due(connection, lane, due)
                 tokens = claim.estimates(connection, lane, lane.next_n, min(count, lane.fresh))
