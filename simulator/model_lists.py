@@ -13,6 +13,7 @@ from simulator.simulation import Simulation
 
 #: the catalogue knows no release dates: one day for all
 _CREATED = calendar.timegm((2026, 10, 26, 0, 0, 0))
+_LINES = ("haiku", "sonnet", "opus", "fable", "mythos")
 _CREATED_AT = "2026-10-26T00:00:00Z"
 
 
@@ -82,7 +83,7 @@ def _anthropic(model: Model) -> dict[str, Any]:
     thinking = entry.get("thinking")
     efforts = entry.get("effort_levels") or ()
 
-    def flag(value: bool) -> dict[str, bool]:
+    def flag(value: bool) -> dict[str, Any]:
         return {"supported": value}
 
     return {
@@ -91,7 +92,7 @@ def _anthropic(model: Model) -> dict[str, Any]:
         "display_name": model.name.replace("-", " ").title(),
         "created_at": _CREATED_AT,
         "lifecycle": "active",
-        "line": model.name.split("-")[1],
+        "line": next((line for line in _LINES if line in model.name), "sonnet"),
         "max_input_tokens": model.max_input_tokens,
         "max_tokens": model.max_output_tokens,
         "deprecated_at": None,
@@ -102,6 +103,10 @@ def _anthropic(model: Model) -> dict[str, Any]:
             "image_input": flag(True),
             "pdf_input": flag(True),
             "citations": flag(True),
+            # Tools that a provider runs itself are not simulated.
+            "code_execution": flag(False),
+            "context_management": flag(False),
+            "server_tools": flag(False) | {"code_execution": flag(False), "web_search": flag(False)},
             "effort": flag(bool(efforts))
             | {level: flag(level in efforts) for level in ("low", "medium", "high", "xhigh", "max")},
             "thinking": flag(thinking is not None)
