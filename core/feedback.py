@@ -5,7 +5,7 @@ from __future__ import annotations
 from core import limits
 from core.call import Called
 from core.limits import LimitKey
-from core.providers.types import Success
+from core.providers.types import Success, Usage
 from core.states import FailureReason
 
 #: The provider is there but has no room: everybody on the connection slows down.
@@ -28,8 +28,11 @@ def report(key: LimitKey, reserved: tuple[int, int], called: Called) -> None:
         limits.settle(key, reserved, outcome.usage)
         limits.success(key)
         return
-    limits.settle(key, reserved, None)
+    # A refused request has been counted by the provider as one, its tokens have not.
+    limits.settle(key, reserved, Usage() if called.sent else None)
     if outcome.reason in _SLOW_DOWN:
         limits.penalise(key, retry_after_seconds=outcome.retry_after_seconds)
     elif outcome.reason in _DOWN:
         limits.failure(key)
+    else:
+        limits.success(key)

@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from core import db, ids
-from core.errors import FieldError, InvalidInput, NotFound
+from core import db, ids, limits
+from core.errors import FieldError, InvalidInput, NotFound, Unavailable
 from core.identity import Principal
 from core.states import BatchStatus
 
@@ -35,7 +35,28 @@ def get(principal: Principal, batch_id: UUID) -> dict[str, Any]:
         ).fetchone()
         if owned is None:
             raise NotFound
-        return batch_object(connection, batch_id)
+        found = batch_object(connection, batch_id)
+        if found["status"] in (BatchStatus.PENDING, BatchStatus.PROCESSING):
+            lanes = connection.execute(
+                "SELECT DISTINCT connection_id FROM lane WHERE batch_id = %s AND next_n < total", (batch_id,)
+            ).fetchall()
+    if found["status"] in (BatchStatus.PENDING, BatchStatus.PROCESSING):
+        limit = _short_of([row["connection_id"] for row in lanes])
+        found["progress"]["waiting_for"] = limit or found["progress"]["waiting_for"]
+    return found
+
+
+def _short_of(connections: list[UUID]) -> str | None:
+    """What the limiter keeps rows of these connections waiting for, in words."""
+    try:
+        for connection_id in connections:
+            waiting_for = limits.state(connection_id)["waiting_for"]
+            if waiting_for:
+                return str(waiting_for)
+    except Unavailable:
+        # Without Redis nothing is dispatched, but a batch can still be looked at.
+        return "the limiter's store"
+    return None
 
 
 def batch_object(connection: db.RawConnection, batch_id: UUID) -> dict[str, Any]:
