@@ -57,7 +57,7 @@ def call(connection: LoadedConnection, model: str, params: dict[str, Any], *, ti
         )
     except (EgressError, AddressRefused, InvalidInput) as error:
         return Called(
-            outcome=_no_answer(error),
+            outcome=no_answer(error),
             readings=[],
             started_at=started_at,
             ended_at=time.time(),
@@ -71,7 +71,8 @@ def call(connection: LoadedConnection, model: str, params: dict[str, Any], *, ti
     )
 
 
-def _no_answer(error: EgressError | AddressRefused | InvalidInput) -> Failure:
+def no_answer(error: EgressError | AddressRefused | InvalidInput) -> Failure:
+    """The Failure of a call that got no answer, or not the whole of one."""
     match error:
         case AddressRefused():
             reason = FailureReason.ADDRESS_REFUSED

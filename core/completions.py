@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import orjson
@@ -20,7 +21,7 @@ from core.errors import InvalidInput, NotFound, OverLimit, ProviderFailed
 from core.identity import Principal
 from core.limits import LimitKey
 from core.providers import adapter_for
-from core.providers.types import Failure, Success
+from core.providers.types import Failure, Success, Usage
 from core.retry import decide
 from core.routing import Route
 from core.states import Action, FailureReason, ProviderType, RowStatus
@@ -45,16 +46,88 @@ _FALL_BACK = frozenset(
 #: How long an answer waits for its row's commit before it goes out; the row goes on being written.
 COMMIT_SECONDS = 10.0
 
+Answer = TypeVar("Answer")
+#: One call: an answer, or why there is none.
+MakeCall = Callable[[LoadedConnection, Route], "Answer | Failure"]
+
 
 @dataclass(slots=True)
-class _Attempted:
-    """Where a completion stands after the calls to one route."""
+class Attempt(Generic[Answer]):
+    """Where a completion stands with one route: the calls so far, and what came of the last."""
 
     route: Route
-    calls: int
     started_at: float
-    outcome: Success | Failure
-    price: Priced | None = None
+    connection: LoadedConnection | None = None
+    calls: int = 0
+    outcome: Answer | Failure | None = None
+
+
+class Attempts(Generic[Answer]):
+    """Tries a completion's routes in order, each with retries of what is transient, within the time there is.
+
+    `current` is the route being tried, for whoever has to record a completion that was broken off.
+    """
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes = routes
+        self.current: Attempt[Answer] = Attempt(routes[0], time.time())
+
+    def run(self, make: MakeCall[Answer], deadline: float) -> Attempt[Answer]:
+        """The attempt that decided: with an answer, or with the failure that the caller hears of.
+
+        Parameters
+        ----------
+        deadline : monotonic seconds.
+
+        Raises
+        ------
+        OverLimit
+            The limits of every provider leave no room within the time.
+        """
+        decided: Attempt[Answer] | None = None
+        for route in self._routes:
+            self.current = Attempt(route, time.time())
+            try:
+                self._try(self.current, make, deadline)
+            except OverLimit:
+                if route is self._routes[-1] and decided is None:
+                    raise
+                continue
+            decided = self.current
+            if not isinstance(decided.outcome, Failure) or decided.outcome.reason not in _FALL_BACK:
+                break
+        assert decided is not None
+        self.current = decided
+        return decided
+
+    def _try(self, attempt: Attempt[Answer], make: MakeCall[Answer], deadline: float) -> None:
+        route = attempt.route
+        try:
+            attempt.connection = connection = connections.load(UUID(route.connection.id))
+        except NotFound:
+            attempt.outcome = Failure(reason=FailureReason.NOT_CONFIGURED, message="the provider was removed")
+            return
+        if route.connection.state != "active":
+            attempt.outcome = Failure(
+                reason=FailureReason.AUTHENTICATION,
+                message=f"the {route.provider} key stopped working; replace it with POST /v1/providers",
+            )
+            return
+        while True:
+            attempt.calls += 1
+            attempt.outcome = outcome = make(connection, route)
+            if not isinstance(outcome, Failure):
+                return
+            if outcome.reason.action is Action.STOP_CONNECTION:
+                connections.stop(connection, outcome.reason, outcome.message)
+                return
+            tried = attempt.calls - 1
+            retry = decide(
+                outcome.reason, strikes=tried, attempts=tried, retry_after_seconds=outcome.retry_after_seconds
+            )
+            if retry is None or attempt.calls == MAX_CALLS or time.monotonic() + retry.delay_seconds >= deadline:
+                return
+            time.sleep(retry.delay_seconds)
 
 
 def complete(principal: Principal, params: dict[str, Any], *, request_id: str, timeout_seconds: float) -> bytes:
@@ -72,37 +145,29 @@ def complete(principal: Principal, params: dict[str, Any], *, request_id: str, t
         No provider answered; carries the reason, the provider's status and its own message.
     """
     deadline = time.monotonic() + timeout_seconds
-    routes = _routes(principal, params)
-    attempted: _Attempted | None = None
-    for route in routes:
-        last = attempted
-        try:
-            attempted = _try(route, params, request_id, deadline)
-        except OverLimit:
-            if route is routes[-1] and last is None:
-                raise
-            continue
-        if isinstance(attempted.outcome, Success) or attempted.outcome.reason not in _FALL_BACK:
-            break
-    assert attempted is not None
-    _record(principal, params, attempted, request_id)
-    if isinstance(attempted.outcome, Failure):
-        raise ProviderFailed(
-            attempted.outcome.message,
-            reason=attempted.outcome.reason,
-            provider=attempted.route.provider,
-            provider_status=attempted.outcome.provider_status,
-            retry_after_seconds=attempted.outcome.retry_after_seconds,
-        )
-    assert attempted.price is not None
-    return attempted.price.body
+
+    def make(connection: LoadedConnection, route: Route) -> Success | Failure:
+        return _call(connection, route, params, deadline)
+
+    attempts: Attempts[Success] = Attempts(routes(principal, params))
+    attempt = attempts.run(make, deadline)
+    outcome = attempt.outcome
+    if isinstance(outcome, Success):
+        assert attempt.connection is not None
+        price = priced(outcome, attempt.connection, request_id=request_id)
+        ended = RowStatus.SUCCEEDED
+        record(principal, params, attempt, request_id, ended, price=price, usage=outcome.usage, model=outcome.model)
+        return price.body
+    assert outcome is not None
+    record(principal, params, attempt, request_id, RowStatus.FAILED, failure=outcome)
+    raise provider_failed(attempt.route, outcome)
 
 
-def _routes(principal: Principal, params: dict[str, Any]) -> list[Route]:
-    """The first route and its fallbacks, checked against what their models can do."""
-    routes = project_routes.of(principal)
+def routes(principal: Principal, params: dict[str, Any]) -> list[Route]:
+    """The first route and its fallbacks, checked against what their models can do. Raises InvalidInput."""
+    found = project_routes.of(principal)
     name = params.get("model")
-    first = routes.route(name) if isinstance(name, str) and name else None
+    first = found.route(name) if isinstance(name, str) and name else None
     wrong = parameters.validate(
         params, open_fields=first is not None and first.provider == ProviderType.OPENAI_COMPATIBLE
     )
@@ -113,40 +178,21 @@ def _routes(principal: Principal, params: dict[str, Any]) -> list[Route]:
         raise InvalidInput(wrong)
     able = [
         route
-        for route in routes.fallbacks(params["model"])
+        for route in found.fallbacks(params["model"])
         if not adapter_for(route.provider).check(params, catalogue.find(route.model, route.provider))
     ]
     return [first, *able]
 
 
-def _try(route: Route, params: dict[str, Any], request_id: str, deadline: float) -> _Attempted:
-    """Call one route, with retries of what is transient, within the time that is left."""
-    started_at = time.time()
-    try:
-        connection = connections.load(UUID(route.connection.id))
-    except NotFound:
-        gone = Failure(reason=FailureReason.NOT_CONFIGURED, message="the provider was removed")
-        return _Attempted(route, 0, started_at, gone)
-    if route.connection.state != "active":
-        stopped = Failure(
-            reason=FailureReason.AUTHENTICATION,
-            message=f"the {route.provider} key stopped working; replace it with POST /v1/providers",
-        )
-        return _Attempted(route, 0, started_at, stopped)
-    for calls in range(1, MAX_CALLS + 1):
-        outcome = _call(connection, route, params, deadline)
-        if isinstance(outcome, Success):
-            return _Attempted(route, calls, started_at, outcome, priced(outcome, connection, request_id=request_id))
-        if outcome.reason.action is Action.STOP_CONNECTION:
-            connections.stop(connection, outcome.reason, outcome.message)
-            break
-        retry = decide(
-            outcome.reason, strikes=calls - 1, attempts=calls - 1, retry_after_seconds=outcome.retry_after_seconds
-        )
-        if retry is None or calls == MAX_CALLS or time.monotonic() + retry.delay_seconds >= deadline:
-            break
-        time.sleep(retry.delay_seconds)
-    return _Attempted(route, calls, started_at, outcome)
+def provider_failed(route: Route, failure: Failure) -> ProviderFailed:
+    """The error that tells the caller why no provider answered."""
+    return ProviderFailed(
+        failure.message,
+        reason=failure.reason,
+        provider=route.provider,
+        provider_status=failure.provider_status,
+        retry_after_seconds=failure.retry_after_seconds,
+    )
 
 
 def _call(connection: LoadedConnection, route: Route, params: dict[str, Any], deadline: float) -> Success | Failure:
@@ -160,33 +206,52 @@ def _call(connection: LoadedConnection, route: Route, params: dict[str, Any], de
     return called.outcome
 
 
-def _record(principal: Principal, params: dict[str, Any], attempted: _Attempted, request_id: str) -> None:
+def record(
+    principal: Principal,
+    params: dict[str, Any],
+    attempt: Attempt[Any],
+    request_id: str,
+    status: RowStatus,
+    *,
+    price: Priced | None = None,
+    usage: Usage | None = None,
+    model: str | None = None,
+    failure: Failure | None = None,
+    wait: bool = True,
+) -> None:
+    """Log a completion that has ended.
+
+    Parameters
+    ----------
+    price : the answer, or the part of it that came, and its cost.
+    model : as the provider calls the one that answered.
+    wait : return when it is committed, or after COMMIT_SECONDS; without, at once.
+    """
     body = orjson.dumps(params)
-    outcome, price = attempted.outcome, attempted.price
-    failed = outcome if isinstance(outcome, Failure) else None
-    live.recorder().commit(
-        live.LiveRow(
-            tenant_id=principal.tenant_id,
-            project_id=principal.project_id,
-            status=RowStatus.FAILED if failed else RowStatus.SUCCEEDED,
-            model_requested=params["model"],
-            model=outcome.model if isinstance(outcome, Success) else attempted.route.model,
-            provider=attempted.route.provider,
-            connection_id=UUID(attempted.route.connection.id),
-            request_id=request_id,
-            request_sha256=hashlib.sha256(body).digest(),
-            request=body.decode(),
-            response=price.body.decode() if price else None,
-            usage=outcome.usage if isinstance(outcome, Success) else None,
-            cost_usd=price.cost_usd if price else None,
-            list_cost_usd=price.list_cost_usd if price else None,
-            price_version=price.version if price else None,
-            attempts=attempted.calls,
-            reason=failed.reason if failed else None,
-            message=failed.message if failed else None,
-            provider_status=failed.provider_status if failed else 200,
-            started_at=datetime.fromtimestamp(attempted.started_at, UTC),
-            ended_at=datetime.now(UTC),
-        ),
-        timeout_seconds=COMMIT_SECONDS,
+    row = live.LiveRow(
+        tenant_id=principal.tenant_id,
+        project_id=principal.project_id,
+        status=status,
+        model_requested=params["model"],
+        model=model or attempt.route.model,
+        provider=attempt.route.provider,
+        connection_id=UUID(attempt.route.connection.id),
+        request_id=request_id,
+        request_sha256=hashlib.sha256(body).digest(),
+        request=body.decode(),
+        response=price.body.decode() if price else None,
+        usage=usage,
+        cost_usd=price.cost_usd if price else None,
+        list_cost_usd=price.list_cost_usd if price else None,
+        price_version=price.version if price else None,
+        attempts=attempt.calls,
+        reason=failure.reason if failure else None,
+        message=failure.message if failure else None,
+        provider_status=failure.provider_status if failure else 200,
+        started_at=datetime.fromtimestamp(attempt.started_at, UTC),
+        ended_at=datetime.now(UTC),
     )
+    if wait:
+        live.recorder().commit(row, timeout_seconds=COMMIT_SECONDS)
+    else:
+        live.recorder().put(row)
