@@ -7,21 +7,21 @@ from uuid import UUID
 
 import dramatiq
 
-from core.dispatch.doorbell import DELIVER_WEBHOOK, EXECUTE_SLICE, ROWS_QUEUE, WEBHOOKS_QUEUE, make_broker
+from core.dispatch.doorbell import DELIVER_WEBHOOK, EXECUTE_SLICE, QUEUE, DoorbellBroker, make_broker
 from workers.execute import Executor
 from workers.webhook import deliver
 
 
-def build(executor: Executor) -> dramatiq.brokers.redis.RedisBroker:
+def build(executor: Executor) -> DoorbellBroker:
     """The broker, with the actors bound to this process's executor."""
     broker = make_broker()
 
-    @dramatiq.actor(actor_name=EXECUTE_SLICE, queue_name=ROWS_QUEUE, broker=broker)
+    @dramatiq.actor(actor_name=EXECUTE_SLICE, queue_name=QUEUE, broker=broker)
     def execute_slice(created_at: str, rows: list[list[int]]) -> None:
         """Make a slice's rows this worker's own and set one greenlet to each; acked when they are in hand."""
         executor.take(datetime.fromisoformat(created_at), [(row[0], row[1]) for row in rows])
 
-    @dramatiq.actor(actor_name=DELIVER_WEBHOOK, queue_name=WEBHOOKS_QUEUE, broker=broker)
+    @dramatiq.actor(actor_name=DELIVER_WEBHOOK, queue_name=QUEUE, broker=broker)
     def deliver_webhook(delivery_id: str, fence: int) -> None:
         """Make one attempt at one delivery, in a greenlet of its own so that a slow receiver holds nobody up."""
         executor.aside(lambda: deliver(UUID(delivery_id), fence))

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 #: A worker whose event loop turns slower than this takes no further slices: what it has started would wait for the
 #: processor, and a cancel could no longer keep it from being sent.
 MAX_LOOP_LAG_SECONDS = 0.05
-_PROBE_SECONDS = 0.01
+_PROBE_SECONDS, _IDLE_PROBE_SECONDS = 0.01, 0.2
 #: Batches that were stopped lately, of which no row is sent any more.
 _STOPPED_REMEMBERED = 10_000
 
@@ -126,11 +126,12 @@ class Executor:
         return set(found)
 
     def _probe(self) -> None:
-        """Measure how late the event loop turns."""
+        """Measure how late the event loop turns; seldom while there is nothing to do."""
         while True:
             before = time.monotonic()
-            gevent.sleep(_PROBE_SECONDS)
-            self._lag = time.monotonic() - before - _PROBE_SECONDS
+            pause = _PROBE_SECONDS if self.in_hand else _IDLE_PROBE_SECONDS
+            gevent.sleep(pause)
+            self._lag = time.monotonic() - before - pause
 
     def _run(self, row: Started) -> None:
         outcome: Ended | Again

@@ -14,14 +14,13 @@ from uuid import UUID
 import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.middleware import Middleware, ShutdownNotifications
 
 from core.settings import settings
 
 EXECUTE_SLICE = "execute_slice"
 DELIVER_WEBHOOK = "deliver_webhook"
-ROWS_QUEUE = "rows"
-WEBHOOKS_QUEUE = "webhooks"
+#: One queue for both: each queue that a worker listens to is one more poll of Redis.
+QUEUE = "doorbells"
 
 #: Rows in one message: few enough to spread over workers, enough to make the message's own cost vanish.
 SLICE_ROWS = 32
@@ -35,7 +34,17 @@ class Slice:
     rows: list[tuple[int, int]]
 
 
-def make_broker(*, middleware: list[Middleware] | None = None) -> RedisBroker:
+class DoorbellBroker(RedisBroker):
+    """A broker without delay queues, which nobody here uses and every worker would poll."""
+
+    def declare_queue(self, queue_name: str) -> None:
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+
+def make_broker() -> DoorbellBroker:
     """The broker of this process, set up against the ways in which Dramatiq on Redis is known to stall or repeat.
 
     No retries, delays or results of Dramatiq's: time and outcomes live in the database. Its own Redis database,
@@ -45,9 +54,9 @@ def make_broker(*, middleware: list[Middleware] | None = None) -> RedisBroker:
     pool = redis.BlockingConnectionPool.from_url(
         settings().broker_url, max_connections=64, timeout=5, socket_timeout=10, socket_connect_timeout=5
     )
-    broker = RedisBroker(
+    broker = DoorbellBroker(
         client=redis.Redis(connection_pool=pool),
-        middleware=middleware if middleware is not None else [ShutdownNotifications()],
+        middleware=[],
         maintenance_chance=1_000_000,
         heartbeat_timeout=60_000,
         namespace="llm",
@@ -67,7 +76,7 @@ def ring(broker: RedisBroker, slices: Iterable[Slice]) -> None:
     for part in slices:
         broker.enqueue(
             dramatiq.Message(
-                queue_name=ROWS_QUEUE,
+                queue_name=QUEUE,
                 actor_name=EXECUTE_SLICE,
                 args=(part.created_at.isoformat(), part.rows),
                 kwargs={},
@@ -80,7 +89,7 @@ def ring_webhook(broker: RedisBroker, delivery_id: UUID, fence: int) -> None:
     """Send one message for a webhook delivery."""
     broker.enqueue(
         dramatiq.Message(
-            queue_name=WEBHOOKS_QUEUE,
+            queue_name=QUEUE,
             actor_name=DELIVER_WEBHOOK,
             args=(str(delivery_id), fence),
             kwargs={},
