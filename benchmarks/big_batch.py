@@ -127,7 +127,7 @@ def _cancel(house: House, client: Client, report: Report, count: int) -> None:
         "cancel: last call after the answer", max(0.0, last_call_at - answered_at), "s", at_most=_CANCEL_GOAL_SECONDS
     )
     report.add("cancel: rows that had run", count - counts["cancelled"], "rows")
-    report.add("cancel: every row ended after", done.ended_at - answered_at, "s")
+    report.add("cancel: every row ended after", max(0.0, done.ended_at - answered_at), "s")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from typing import Any
 
 import requests
 
-from benchmarks import rows
-from launcher.house import Client, House, wait_until
+from benchmarks import rows, usage
+from launcher.house import Client, House
 
 _POLL_SECONDS = 0.05
 _labels = itertools.count(1)
@@ -74,6 +74,16 @@ def set_workers(house: House, count: int) -> None:
 def pids(house: House, *prefixes: str) -> list[int]:
     """Process ids of the running processes whose name begins so; no prefix: all but the simulator."""
     return [house.pid(name) for name in house.names if house.alive(name) and name.startswith(prefixes or ("",))]
+
+
+#: The processes whose time and memory are told apart.
+PARTS = ("api", "worker", "scheduler", "postgres", "redis")
+
+
+def processor_seconds_by_part(house: House) -> dict[str, float]:
+    """Processor time that each part of the house has used, the simulator's last."""
+    used = {part: usage.processor_seconds(pids(house, part)) for part in PARTS}
+    return used | {"simulator": usage.processor_seconds([house.simulator.pid])}
 
 
 def new_tenant(house: House, *, limits: Mapping[str, int] | None = None) -> tuple[Client, str]:
@@ -197,6 +207,3 @@ def checked(answer: requests.Response, *expected: int) -> requests.Response:
             f"{answer.request.method} {answer.url} was answered {answer.status_code}: {answer.text[:2000]}"
         )
     return answer
-
-
-__all__ = ["Client", "Done", "House", "Submitted", "wait_until"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 
 from benchmarks.common import (
@@ -20,7 +21,7 @@ from benchmarks.common import (
 )
 from benchmarks.options import RUNS, Option, parse
 from benchmarks.report import Report
-from launcher.house import Client
+from launcher.house import Client, House
 
 _RATIO_GOAL = 1.5
 
@@ -33,38 +34,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows=Option(1_000_000, 20_000, "rows of the huge batch"),
         small=Option(50, 50, "rows of the small batch"),
         times=Option(9, 3, "how many small batches a run sends, alone and beside; their median counts"),
-        latency=Option(1.0, 1.0, "the provider's latency in seconds"),
+        latency=Option((1.0, 0.1), (1.0,), "the provider's latencies in seconds"),
         workers=Option(2, 2, "worker processes"),
         runs=RUNS,
     )
     report = Report("fairness", options)
-    with running_house(options, workers=options.workers, latency=options.latency) as house:
+    with running_house(options, workers=options.workers) as house:
         huge, _ = new_tenant(house)
         small, _ = new_tenant(house)
         warm_up(house, huge)
         warm_up(house, small)
         for _ in range(options.runs):
-            alone = [_small_batch(small, options.small) for _ in range(options.times)]
-            house.simulator.reset(config=False)
-            batch = submit(huge, options.rows)
-            wait_for_calls(house, min(2000, options.rows // 10))
-            before, began = house.simulator.ledger()["calls"], time.monotonic()
-            beside = [_small_batch(small, options.small) for _ in range(options.times)]
-            calls = house.simulator.ledger()["calls"] - before - options.small * options.times
-            rate = calls / (time.monotonic() - began)
-            running = checked(huge.get(f"/v1/batch/{batch.id}"), 200).json()["ended_at"] is None
-            if running:
-                cancel(huge, batch.id)
-                wait_ended(huge, batch.id, timeout_seconds=1800)
-            else:
-                report.say("the huge batch ended too soon: some of the small ones had the house to themselves")
-            report.add("alone, accepted to ended", statistics.median(alone), "s")
-            report.add("beside, accepted to ended", statistics.median(beside), "s")
-            report.add("beside, the slowest", max(beside), "s")
-            ratio = statistics.median(beside) / statistics.median(alone)
-            report.add("beside / alone", ratio, "x", at_most=_RATIO_GOAL)
-            report.add("the huge batch's calls meanwhile", rate, "calls/s")
+            for latency in options.latency:
+                house.simulator.config(latency=latency)
+                _run(house, huge, small, report, f"latency {latency:g} s", options)
     report.finish()
+
+
+def _run(house: House, huge: Client, small: Client, report: Report, at: str, options: Namespace) -> None:
+    alone = [_small_batch(small, options.small) for _ in range(options.times)]
+    house.simulator.reset(config=False)
+    batch = submit(huge, options.rows)
+    wait_for_calls(house, min(2000, options.rows // 10))
+    before, began = house.simulator.ledger()["calls"], time.monotonic()
+    beside = [_small_batch(small, options.small) for _ in range(options.times)]
+    calls = house.simulator.ledger()["calls"] - before - options.small * options.times
+    rate = calls / (time.monotonic() - began)
+    if checked(huge.get(f"/v1/batch/{batch.id}"), 200).json()["ended_at"] is None:
+        cancel(huge, batch.id)
+        wait_ended(huge, batch.id, timeout_seconds=1800)
+    else:
+        report.say("the huge batch ended too soon: some of the small ones had the house to themselves")
+    report.add(f"{at}: alone, accepted to ended", statistics.median(alone), "s")
+    report.add(f"{at}: beside, accepted to ended", statistics.median(beside), "s")
+    report.add(f"{at}: beside, the slowest", max(beside), "s")
+    ratio = statistics.median(beside) / statistics.median(alone)
+    report.add(f"{at}: beside / alone", ratio, "x", at_most=_RATIO_GOAL)
+    report.add(f"{at}: the huge batch's calls meanwhile", rate, "calls/s")
 
 
 def _small_batch(client: Client, count: int) -> float:

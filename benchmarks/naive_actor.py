@@ -16,7 +16,7 @@ dramatiq.set_broker(broker)
 
 
 @dramatiq.actor(queue_name=QUEUE)
-def complete(url: str, body: str) -> str:
+def complete(url: str, body: str) -> None:
     answer = requests.post(url, data=body.encode(), headers=HEADERS, timeout=600)
     answer.raise_for_status()
-    return answer.json()["choices"][0]["message"]["content"]
+    answer.json()["choices"][0]["message"]["content"]

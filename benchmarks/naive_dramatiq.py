@@ -42,8 +42,7 @@ def run(house: House, count: int) -> Took:
         "--threads", str(THREADS),
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    # Without --verbose it says little; what it says goes to our standard error.
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sys.stderr)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         warm = 4 * PROCESSES * THREADS
         house.simulator.reset(config=False)
@@ -59,7 +58,7 @@ def run(house: House, count: int) -> Took:
     return Took(done_at - sent_at, done_at - first)
 
 
-def _send(complete: Actor[..., str], url: str, count: int) -> None:
+def _send(complete: Actor[..., None], url: str, count: int) -> None:
     label = secrets.token_hex(3)
     for n in range(count):
         complete.send(url, rows.call(f"{label}-{n}", n).decode())

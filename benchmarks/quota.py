@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "quota",
         __doc__,
         arguments,
-        rows=Option(6000, 500, "rows of a batch"),
+        rows=Option(6000, 300, "rows of a batch"),
         limit=Option(3000, 3000, "requests per minute that the simulator enforces"),
         burst=Option(1.0, 1.0, "seconds of the limit that the simulator's bucket holds"),
         latency=Option(0.2, 0.2, "the provider's latency in seconds"),

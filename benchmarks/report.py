@@ -58,6 +58,8 @@ class Report:
     def __init__(self, name: str, options: Namespace) -> None:
         self.name = name
         self.options = vars(options)
+        #: the short form is too short to be held against the goals
+        self._judged = not options.quick
         self.machine = machine()
         self.figures: dict[str, Figure] = {}
         self._started = time.monotonic()
@@ -80,7 +82,7 @@ class Report:
         for name, value in self.machine.items():
             print(f"  {name}: {value}")
         head = ("figure", "unit", "min", "median", "max", "goal", "")
-        lines = [head, *(_line(label, figure) for label, figure in self.figures.items())]
+        lines = [head, *(self._line(label, figure) for label, figure in self.figures.items())]
         widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
         for line in lines:
             cells = [
@@ -108,17 +110,16 @@ class Report:
                     "values": figure.values,
                     "at_least": figure.at_least,
                     "at_most": figure.at_most,
-                    "met": figure.met,
+                    "met": figure.met if self._judged else None,
                 }
                 for label, figure in self.figures.items()
             },
         }
 
-
-def _line(label: str, figure: Figure) -> tuple[str, ...]:
-    met = {None: "", True: "met", False: "missed"}[figure.met]
-    low, high = min(figure.values), max(figure.values)
-    return (label, figure.unit, _number(low), _number(figure.median), _number(high), figure.goal, met)
+    def _line(self, label: str, figure: Figure) -> tuple[str, ...]:
+        met = {None: "", True: "met", False: "missed"}[figure.met] if self._judged else ""
+        low, high = min(figure.values), max(figure.values)
+        return (label, figure.unit, _number(low), _number(figure.median), _number(high), figure.goal, met)
 
 
 def _number(value: float) -> str:

@@ -16,6 +16,7 @@ from benchmarks import bare_aiohttp, naive_dramatiq
 from benchmarks.common import (
     all_succeeded,
     new_tenant,
+    processor_seconds_by_part,
     running_house,
     set_limits,
     set_workers,
@@ -86,7 +87,9 @@ def _ours(house: House, client: Client, report: Report, label: str, count: int, 
     workers = [house.pid(name) for name in house.names if name.startswith("worker-") and house.alive(name)]
     with MemoryWatch(workers) as watch:
         submitted = submit(client, count)
+        before = processor_seconds_by_part(house)
         done = all_succeeded(wait_ended(client, submitted.id))
+    after = processor_seconds_by_part(house)
     seconds = done.ended_at - submitted.accepted_at
     goal = _ROWS_PER_SECOND_AT_ZERO if latency == 0 else None
     report.add(label, count / seconds, "rows/s", at_least=goal)
@@ -94,6 +97,8 @@ def _ours(house: House, client: Client, report: Report, label: str, count: int, 
     report.add(f"{label}: submission included", count / (done.ended_at - submitted.sent_at), "rows/s")
     report.add(f"{label}: most at once", house.simulator.ledger()["max_concurrency"], "calls")
     report.add(f"{label}: workers' memory", watch.peak / MIB, "MiB")
+    for part, used in after.items():
+        report.add(f"{label}: processor time a row, {part}", (used - before[part]) / count * 1e6, "us")
     return seconds
 
 
