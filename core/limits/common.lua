@@ -80,11 +80,11 @@ end
 local rates, capacities = {}, {}
 local function find_rates()
   rates, capacities = {}, {}
-  local share = factor() * (1 - BURST_SECONDS / 60) / 60
+  local share = factor() * PACE / 60
   for _, kind in ipairs(KINDS) do
     if limits[kind] then rates[kind] = limits[kind] * share end
   end
-  if not known and family.aimd then rates.r = aimd() * (1 - BURST_SECONDS / 60) / 60 end
+  if not known and family.aimd then rates.r = aimd() * PACE / 60 end
   for kind, rate in pairs(rates) do
     capacities[kind] = rate * BURST_SECONDS
     if kind == 'r' then capacities.r = math.max(1, capacities.r) end
@@ -106,13 +106,13 @@ for _, kind in ipairs(KINDS) do
 end
 family.share = math.min(SHARE_SAVED_SECONDS, (family.share or 0) + BATCH_SHARE * elapsed)
 family.seen = (family.seen or 0) * math.exp(-elapsed / SEEN_SECONDS)
-if not known and (family.ok or 0) < FREE_AFTER then
+if not known then
   family.first = math.max(family.first or FIRST_CALLS, math.min(FIRST_CALLS, (family.first or FIRST_CALLS) + FIRST_CALLS_PER_SECOND * elapsed))
 end
 family.at = now
 
 local function slow_start()
-  return not known and not family.aimd and (family.ok or 0) < FREE_AFTER
+  return not known and (family.aimd or (family.ok or 0) < FREE_AFTER)
 end
 
 -- What a call takes from each bucket.

@@ -14,11 +14,13 @@ for n, kind in ipairs(KINDS) do
 end
 find_limits()
 find_rates()
-if known and not was_known then family.r = nil end
+local learning = known and not was_known
+if learning then family.r = nil end
 for n, kind in ipairs(KINDS) do
   local remaining = tonumber(ARGV[18 + 2 * n])
   if rates[kind] then
     family[kind] = math.min(capacities[kind], family[kind] or first_level(kind))
+    if learning and (remaining or 0) >= 2 * capacities[kind] then family[kind] = capacities[kind] end
     if remaining then
       family[kind] = math.min(family[kind], remaining)
       if limits[kind] >= LOW_FROM and remaining < math.max(1, rates[kind] * LOW_SECONDS) and now >= (family.low_until or 0) then
@@ -66,6 +68,7 @@ if arg(16) > 0 then
     else
       local rate = aimd() or math.max(60, family.seen / SEEN_SECONDS * 60)
       family.aimd, family.aimd_at = math.max(1, rate * (again and CUT_UNKNOWN_AGAIN or CUT_UNKNOWN)), now
+      family.first = FIRST_CALLS_AGAIN
     end
     rest = rest or math.min(MOST_REST_SECONDS, REST_SECONDS * 2 ^ math.min(8, family.strikes))
     family.cut_at, family.cut_until = now, now + math.min(rest, MOST_RETRY_AFTER_SECONDS) + CUT_SETTLES_SECONDS

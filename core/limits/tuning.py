@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-#: What may be used at once after a pause, in seconds of the rate. It is paid out of the limit: the rate is lower by as
-#: much, so that no sliding minute holds more than the limit.
+#: What may be used at once after a pause, in seconds of the rate.
 BURST_SECONDS = 0.5
+#: The rate as a share of the limit. It pays for most of the burst: the fullest sliding minute exceeds the limit by at
+#: most BURST_SECONDS - 60 * (1 - PACE) = 0.2 seconds of it.
+PACE = 0.995
 #: How far live calls may go into debt, in seconds of the rate; batches wait until it is paid back.
 BORROW_SECONDS = 2.0
 #: A refused live call keeps batches back for so long; it asks again sooner.
@@ -24,8 +26,10 @@ SHARE_DEBT_SECONDS = 0.2
 IN_FLIGHT_SECONDS = 60.0
 #: Calls to a connection of which nothing is known, until the first answers come.
 FIRST_CALLS = 32.0
+#: The same after a 429, as long as only 429s tell where the limit is.
+FIRST_CALLS_AGAIN = 4.0
 #: Credit that comes back per second in case that outcomes were lost with their process.
-FIRST_CALLS_PER_SECOND = 8.0
+FIRST_CALLS_PER_SECOND = 1.0
 #: After so many good answers without limits in their headers there is no limit but the provider's own 429s.
 FREE_AFTER = 8192.0
 #: The rate of a family whose limits are known, after a 429: cut by this, by more if the last cut is not long ago.
