@@ -12,7 +12,8 @@ from app import people
 from app.answers import answer
 from app.openapi import OperatorBlueprint
 from app.paging import page_by_id
-from app.schemas import KeyBody, KeySchema, NamedBody, NewKeySchema, PageQuery, PlaceSchema, RotateBody, page_of
+from app.schemas import PageQuery, page_of
+from app.setup_schemas import KeyBody, KeySchema, NamedBody, NewKeySchema, PlaceSchema, RotateBody
 from core import identity, ids
 from core.errors import FieldError, InvalidInput, NotFound
 

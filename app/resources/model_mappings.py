@@ -10,7 +10,8 @@ from app import auth, body
 from app.answers import answer, nothing
 from app.openapi import Blueprint
 from app.paging import page_by_id
-from app.schemas import MappingBody, MappingSchema, PageQuery, page_of
+from app.schemas import PageQuery, page_of
+from app.setup_schemas import MappingBody, MappingSchema
 from core import mappings, project_routes
 
 blueprint = Blueprint("model-mappings", "Names of the project's own for models, with fallbacks")

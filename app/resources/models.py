@@ -9,7 +9,8 @@ from flask import Response
 from app import auth
 from app.answers import answer
 from app.openapi import Blueprint
-from app.schemas import ModelSchema, page_of
+from app.schemas import page_of
+from app.setup_schemas import ModelSchema
 from core import catalogue, project_routes
 from core.errors import InvalidInput
 from core.states import ProviderType

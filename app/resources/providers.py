@@ -11,15 +11,8 @@ from app.answers import answer, nothing
 from app.openapi import Blueprint
 from app.paging import page_by_id
 from app.resources import provider_check
-from app.schemas import (
-    NewProvider,
-    PageQuery,
-    ProviderChange,
-    ProviderSchema,
-    ProviderTest,
-    ProviderTestAnswer,
-    page_of,
-)
+from app.schemas import PageQuery, page_of
+from app.setup_schemas import NewProvider, ProviderChange, ProviderSchema, ProviderTest, ProviderTestAnswer
 from core import connections, ids, project_routes
 from core.errors import FieldError, InvalidInput
 
