@@ -1,0 +1,77 @@
+"""`python -m tests.chaos`: trials with faults drawn from a seed, a table of what held, and status 1 if something did not."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos import report as reports
+from tests.chaos.faults import FAULTS, draw
+from tests.chaos.ground import Ground
+from tests.chaos.trial import WEATHERS, Report, Trial
+
+
+def main(arguments: list[str]) -> int:
+    asked = _parse(arguments)
+    names = asked.faults.split(",") if asked.faults else [n for n, f in FAULTS.items() if asked.long or not f.long]
+    unknown = set(names) - FAULTS.keys()
+    if unknown:
+        print(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}", file=sys.stderr)
+        return 2
+    directory = Path(tempfile.mkdtemp(prefix="llm-service-chaos-"))
+    # Root's PostgreSQL runs as another user, who has to get in.
+    directory.chmod(0o711)
+    found: list[Report] = []
+    ground: Ground | None = None
+    try:
+        for n in range(asked.trials):
+            if ground is None:
+                ground = Ground(directory / f"house-{n}", lease_seconds=asked.lease, workers=asked.workers)
+                ground.start(120)
+            seed = asked.seed + n
+            rng = random.Random(f"plan {seed}")
+            # A single fault by name is what was asked for; from a list they are drawn, some in pairs.
+            faults = [FAULTS[names[0]]] if len(names) == 1 else draw(rng, names)
+            weather = asked.weather or rng.choice(list(WEATHERS))
+            trial = Trial(ground, seed, faults, asked.rows, weather, down_seconds=asked.down)
+            found.append(trial.run())
+            print("  ".join(reports.line(found[-1])), *found[-1].violations, sep="\n    ", flush=True)
+            if found[-1].violations:
+                # What is broken stays broken for whoever looks at it; the next trial begins anew.
+                ground.close()
+                ground = None
+    finally:
+        if ground is not None:
+            ground.close()
+        if asked.report is not None:
+            reports.write(found, asked.report)
+    failed = [report for report in found if report.violations]
+    print(f"\n{reports.table(found)}\n\n{len(found)} trials, {len(failed)} with violations")
+    if not failed:
+        shutil.rmtree(directory, ignore_errors=True)
+        return 0
+    print(f"logs: {directory}")
+    return 1
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="of the first trial; the next has the next")
+    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--faults", help=f"comma-separated, of {', '.join(FAULTS)}; by default all but the long ones")
+    parser.add_argument("--rows", type=int, default=1200, help="of all batches of a trial together")
+    parser.add_argument("--weather", choices=list(WEATHERS), help="how providers behave; by default drawn")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--lease", type=float, default=15.0, help="seconds that a silent worker is taken to be alive")
+    parser.add_argument("--down", type=float, default=10.0, help="most seconds that what is killed stays down")
+    parser.add_argument("--long", action="store_true", help="the long faults too")
+    parser.add_argument("--report", type=Path, help="write a report as JSON")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,129 @@
+"""The ground of the trials: a house whose processes can be replaced by variants, and that tells what they held."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from launcher import services
+from launcher.house import House
+from launcher.process import ChildProcess
+from tests.e2e.receiver import Receiver
+
+#: Calls one worker holds: few, so that a batch of some hundred rows lasts long enough to be disturbed.
+WORKER_CONCURRENCY = 60
+#: A call is given up after this, so that silent and dripping providers fit into a trial.
+CALL_TIMEOUT_SECONDS = 8
+#: An answer that came this long before a kill may not have been committed.
+UNCOMMITTED_SECONDS = 1.0
+
+
+class Ground(House):
+    """A house for trials.
+
+    Parameters
+    ----------
+    lease_seconds
+        How long a worker that is silent is taken to be alive.
+    instead
+        Process -> arguments of `python -m` that start it instead of the usual ones, such as
+        {"scheduler": ["tests.chaos.sabotage", "no-rescue"]}.
+    durable
+        Servers wait for the disk, as in production.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        lease_seconds: float = 15.0,
+        workers: int = 2,
+        instead: Mapping[str, list[str]] | None = None,
+        durable: bool = True,
+    ) -> None:
+        self.lease_seconds = lease_seconds
+        self.instead = dict(instead or {})
+        super().__init__(
+            directory,
+            workers=workers,
+            fast=not durable,
+            environment={
+                "LLM_SERVICE_WORKER_CONCURRENCY": str(WORKER_CONCURRENCY),
+                "LLM_SERVICE_WORKER_LEASE_SECONDS": str(lease_seconds),
+                "LLM_SERVICE_CALL_TIMEOUT_SECONDS": str(CALL_TIMEOUT_SECONDS),
+            },
+        )
+        self.receiver = Receiver(answers=[500])
+
+    @property
+    def workers(self) -> list[str]:
+        return [name for name in self._processes if name.startswith("worker")]
+
+    def _start(self, timeout_seconds: float) -> None:
+        self.receiver.__enter__()
+        super()._start(timeout_seconds)
+
+    def close(self) -> None:
+        super().close()
+        self.receiver.__exit__(None, None, None)
+
+    def _make(self, name: str) -> ChildProcess:
+        if name.startswith("scheduler"):
+            process = services.scheduler(self.env, subprocess.DEVNULL)
+        else:
+            process = super()._make(name)
+        self._dress(name, process)
+        return process
+
+    def _dress(self, name: str, process: ChildProcess) -> None:
+        usual = {"scheduler": ["scheduler"], "worker": ["workers"]}.get(name.partition("-")[0])
+        if usual is not None:
+            process.command = [sys.executable, "-m", *self.instead.get(name, usual)]
+
+    def start_process(self, name: str) -> None:
+        if name in self._processes:
+            self._dress(name, self._processes[name])
+        super().start_process(name)
+
+    def _is_ready(self, name: str) -> bool:
+        if name.startswith("scheduler"):
+            return services.scheduler_ready(self._processes[name], self.address.database_url)
+        return super()._is_ready(name)
+
+    def query(self, statement: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Rows of the database, asked past the service; psycopg.Error when it is away."""
+        with psycopg.connect(self.address.database_url, connect_timeout=5, row_factory=dict_row) as connection:
+            return connection.execute(statement, values).fetchall()
+
+    def in_calls_of(self, names: list[str], since: float) -> int:
+        """Calls that these workers had begun and not brought home when they were killed or frozen, `since` then.
+
+        By the database; when it is away, by the simulator: all calls whose answer may not have been committed.
+        """
+        pids = [process.pid for name in names if (process := self._processes[name]).popen is not None]
+        with suppress(psycopg.Error):
+            return int(self.query(_HELD, {"pids": pids})[0]["held"])
+        return sum(
+            call["t_start"] <= time.time() and (call["t_end"] is None or call["t_end"] >= since - UNCOMMITTED_SECONDS)
+            for call in self.simulator.calls()
+        )
+
+
+def let_pass(seconds: float) -> None:
+    """A fault lasts as long as it lasts: this waits for no condition."""
+    threading.Event().wait(seconds)
+
+
+_HELD = """
+SELECT count(*) AS held FROM lease JOIN worker ON worker.id = lease.worker_id
+WHERE worker.pid = ANY(%(pids)s) AND lease.call_started_at IS NOT NULL
+"""

@@ -1,0 +1,34 @@
+"""A house with two workers for the tests that break nothing in it; each test has a tenant of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.house import Client, House
+from tests.e2e.tenants import new_client
+
+
+@pytest.fixture(scope="package")
+def shared_house(
+    new_database: Callable[[], str], new_redis: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """API, two workers, scheduler and simulator, started once for all files that this test process runs."""
+    directory: Path = tmp_path_factory.mktemp("house")
+    with House(directory, database_url=new_database(), redis_url=new_redis(), workers=2) as house:
+        yield house
+
+
+@pytest.fixture
+def calm_house(shared_house: House) -> House:
+    """The shared house, its simulator with an empty ledger and nothing wrong."""
+    shared_house.simulator.reset()
+    return shared_house
+
+
+@pytest.fixture
+def client(calm_house: House) -> Client:
+    """A client of a tenant of this test's own, with both providers at the simulator."""
+    return new_client(calm_house)

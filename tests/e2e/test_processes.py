@@ -1,0 +1,40 @@
+"""Processes that stop, start and multiply while a batch runs: no call is lost, and none is made twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from launcher.house import House
+from tests.e2e.batches import check_counts, faults_of_results, results, rows, submit, wait_for_end
+
+pytestmark = pytest.mark.e2e
+
+
+def test_workers_that_come_and_go_in_order_repeat_nothing(make_house: Callable[..., House]) -> None:
+    # given: two workers in the middle of a batch
+    house = make_house(
+        workers=2, simulator={"latency": {"kind": "uniform", "low": 0.1, "high": 1.0}},
+        environment={"LLM_SERVICE_WORKER_CONCURRENCY": "60"},
+    )  # fmt: skip
+    batch_id = submit(house.client, rows("stop", 1200))["id"]
+    house.simulator.wait_for(lambda ledger: ledger["executed"] >= 100, timeout_seconds=30)
+    # when: one is stopped as an update would, a new one comes, and the other goes too
+    assert house.stop("worker-1"), "it did not stop within its grace"
+    house.start_process("worker-3")
+    house.wait_ready()
+    assert house.stop("worker-2")
+    house.start_process("worker-1")
+    # and: the scheduler and the API are restarted in order
+    house.restart("scheduler")
+    house.restart("api")
+    # then: every row ran, and ran once
+    batch = wait_for_end(house.client, batch_id)
+    found = results(house.client, batch_id)
+    assert faults_of_results(found, "stop", 1200) == []
+    check_counts(batch, found)
+    assert batch["request_counts"]["succeeded"] == 1200
+    assert {row["attempts"] for row in found} == {1}
+    ledger = house.simulator.ledger()
+    assert (ledger["calls"], ledger["executed"], ledger["duplicates"], ledger["abandoned"]) == (1200, 1200, 0, 0)
