@@ -22,12 +22,13 @@ import psutil
 _LINUX = sys.platform == "linux"
 _libc = ctypes.CDLL(None, use_errno=True) if _LINUX else None
 
-# linux/prctl.h and linux/capability.h
+# linux/prctl.h, linux/capability.h and linux/securebits.h
 _PR_SET_PDEATHSIG = 1
-_PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
+_SECBIT_NO_SETUID_FIXUP = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 CAP_DAC_OVERRIDE = 1
 CAP_DAC_READ_SEARCH = 2
@@ -187,7 +188,9 @@ def _after_fork(account: Account | None, death_signal: signal.Signals) -> Callab
 def _become(account: Account) -> None:
     keep = account.capability if _libc is not None else None
     if _libc is not None and keep is not None:
-        _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        # The kernel leaves capabilities alone when the user changes, and counts them in access(2) too, which
+        # PostgreSQL's programs ask whether they may run each other.
+        _libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setgid(account.gid)
     os.setuid(account.uid)

