@@ -102,19 +102,24 @@ def _options(given: dict[str, Any], wrong: list[FieldError]) -> BatchOptions:
     return chosen
 
 
-def _submit(rows: Any, chosen: BatchOptions, *, ndjson: bool) -> bytes:
-    """Take the batch in and return its object; an idempotency key is kept in the same transaction."""
-    created = b""
+class _FirstAnswer:
+    """The new batch's object, kept under the request's idempotency key in the transaction that makes the batch."""
 
-    def on_commit(connection: db.RawConnection, batch_id: UUID) -> None:
-        nonlocal created
-        created = orjson.dumps(read.batch_object(connection, batch_id))
+    def __init__(self) -> None:
+        self.body = b""
+
+    def on_commit(self, connection: db.RawConnection, batch_id: UUID) -> None:
+        self.body = orjson.dumps(read.batch_object(connection, batch_id))
         claim = idempotent.current()
         if claim is not None:
-            claim.finish(201, created.decode(), idempotent.fingerprint().value(), connection)
+            claim.finish(201, self.body.decode(), idempotent.fingerprint().value(), connection)
 
-    ingest.submit(auth.principal(), rows, dataclasses.replace(chosen, on_commit=on_commit), ndjson=ndjson)
-    return created
+
+def _submit(rows: Any, chosen: BatchOptions, *, ndjson: bool) -> bytes:
+    """Take the batch in and return its object."""
+    first = _FirstAnswer()
+    ingest.submit(auth.principal(), rows, dataclasses.replace(chosen, on_commit=first.on_commit), ndjson=ndjson)
+    return first.body
 
 
 @blueprint.get("/v1/batch")
@@ -220,8 +225,10 @@ def resume_batch(given: dict[str, Any], batch_id: str) -> Response:
 @blueprint.alt_response(409, response="CONFLICT")
 def retry_batch(query: dict[str, Any], batch_id: str) -> Response:
     """A new batch of the rows that failed or expired, linked to the first by `retry_of`."""
-    made = control.retry(auth.principal(), ids.parse("batch", batch_id), set(query.get("statuses", ())) or None)
-    return _batch(made, 201)
+    first = _FirstAnswer()
+    only = set(query.get("statuses", ())) or None
+    control.retry(auth.principal(), ids.parse("batch", batch_id), only, on_commit=first.on_commit)
+    return raw_answer(first.body, 201)
 
 
 @blueprint.delete("/v1/batch/<batch_id>")
@@ -233,5 +240,5 @@ def delete_batch(batch_id: str) -> Response:
     return nothing()
 
 
-def _batch(batch_id: UUID, status: int = 200) -> Response:
-    return answer(read.get(auth.principal(), batch_id), status)
+def _batch(batch_id: UUID) -> Response:
+    return answer(read.get(auth.principal(), batch_id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -103,12 +103,19 @@ def resume(principal: Principal, batch_id: UUID, *, max_cost_usd: Decimal | None
         connection.execute("NOTIFY llm_dispatch")
 
 
-def retry(principal: Principal, batch_id: UUID, only: set[str] | None = None) -> UUID:
+def retry(
+    principal: Principal,
+    batch_id: UUID,
+    only: set[str] | None = None,
+    *,
+    on_commit: Callable[[db.RawConnection, UUID], None] | None = None,
+) -> UUID:
     """Run rows that ended without an answer again, as a new batch linked to this one; returns its id.
 
     Parameters
     ----------
     only : statuses to take, of failed, expired and cancelled; by default failed and expired.
+    on_commit : as in BatchOptions.
 
     Raises
     ------
@@ -135,6 +142,7 @@ def retry(principal: Principal, batch_id: UUID, only: set[str] | None = None) ->
         max_error_rate=row["max_error_rate"],
         webhook_url=row["webhook_url"],
         retry_of=batch_id,
+        on_commit=on_commit,
     )
     return ingest.submit(principal, _again(principal, batch_id, row["created_at"], wanted), options)
 
