@@ -41,6 +41,13 @@ def child_exit(server: Any, worker: Any) -> None:
         multiprocess.mark_process_dead(worker.pid)
 
 
+def worker_exit(server: Any, worker: Any) -> None:
+    """Close what the process opened."""
+    from core import db
+
+    db.configure(None)
+
+
 def on_exit(server: Any) -> None:
     if _own_metrics is not None:
         shutil.rmtree(_own_metrics, ignore_errors=True)

@@ -12,7 +12,7 @@ import threading  # noqa: E402
 import gevent  # noqa: E402
 import gevent.event  # noqa: E402
 
-from core import logs, notifications  # noqa: E402
+from core import db, logs, notifications  # noqa: E402
 from core.dispatch.doorbell import make_broker  # noqa: E402
 from scheduler import tasks  # noqa: E402
 from scheduler.dispatch import Dispatcher  # noqa: E402
@@ -42,6 +42,7 @@ def main() -> int:
         gevent.signal_handler(number, stop.set)
     log.info("scheduler ready")
     stop.wait()
+    db.configure(None)
     log.info("stopped")
     return 0
 

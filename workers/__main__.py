@@ -16,7 +16,7 @@ import dramatiq  # noqa: E402
 import gevent  # noqa: E402
 import gevent.event  # noqa: E402
 
-from core import logs, notifications  # noqa: E402
+from core import db, logs, notifications  # noqa: E402
 from core.db import DatabaseDown  # noqa: E402
 from core.settings import settings  # noqa: E402
 from workers import broker as brokers  # noqa: E402
@@ -60,6 +60,7 @@ def main() -> int:
         executor.end()
     except DatabaseDown:
         log.warning("the database is away; this worker's leases run out by themselves")
+    db.configure(None)
     log.info("stopped%s", "" if drained else f" with {len(executor.in_hand)} calls left unfinished")
     return 0
 
