@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ class Ground(House):
         {"scheduler": ["tests.chaos.sabotage", "no-rescue"]}.
     durable
         Servers wait for the disk, as in production.
+    receiver_answers
+        What the receiver of webhooks answers to the first attempts of each event.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Ground(House):
         workers: int = 2,
         instead: Mapping[str, list[str]] | None = None,
         durable: bool = True,
+        receiver_answers: Sequence[int] = (500,),
     ) -> None:
         self.lease_seconds = lease_seconds
         self.instead = dict(instead or {})
@@ -62,7 +65,7 @@ class Ground(House):
                 "LLM_SERVICE_CALL_TIMEOUT_SECONDS": str(CALL_TIMEOUT_SECONDS),
             },
         )
-        self.receiver = Receiver(answers=[500])
+        self.receiver = Receiver(receiver_answers)
 
     @property
     def workers(self) -> list[str]:

@@ -49,7 +49,7 @@ def _count_failures(report: Report, batch: Planned, rows: list[dict[str, Any]]) 
 
 
 def _counters(trial: Trial, found: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """I2: counters equal rows, in the API, the results and the database; a batch has ended if and only if its rows have."""
+    """I2: counters equal rows in the API, the results and the database; a batch has ended just when its rows have."""
     wrong = []
     rows = {str(row["id"]): row for row in trial.ground.query(_COUNTERS, {"batches": uuids(trial.batches)})}
     for batch in trial.batches:

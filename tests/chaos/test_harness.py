@@ -1,0 +1,43 @@
+"""The harness finds what it is there to find: with a safeguard taken out of the service, its checks fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.ground import Ground
+from tests.chaos.trial import Trial
+
+pytestmark = pytest.mark.e2e
+
+
+@contextmanager
+def ground_with(directory: Path, **instead: list[str]) -> Iterator[Ground]:
+    ground = Ground(
+        directory,
+        lease_seconds=3.0,
+        instead={name.replace("_", "-"): command for name, command in instead.items()},
+        durable=False,
+        receiver_answers=(),
+    )
+    with ground:
+        yield ground
+
+
+def test_without_the_fence_calls_are_made_twice_and_that_is_seen(server_directory: Path) -> None:
+    unfenced = ["tests.chaos.sabotage", "no-fence"]
+    with ground_with(server_directory / "unfenced", worker_1=unfenced, worker_2=unfenced) as ground:
+        found = Trial(ground, 7, [FAULTS["doorbells-duplicated"]], 300, settle_seconds=20).run()
+    assert any(violation.startswith("I5") for violation in found.violations), found
+
+
+def test_without_rescue_rows_are_left_behind_and_that_is_seen(server_directory: Path) -> None:
+    without = ["tests.chaos.sabotage", "no-rescue"]
+    with ground_with(server_directory / "unrescued", scheduler=without) as ground:
+        found = Trial(ground, 7, [FAULTS["workers-kill"]], 300, down_seconds=0.5, settle_seconds=8).run()
+    kinds = {violation[:2] for violation in found.violations}
+    assert {"I1", "I3"} <= kinds, found
