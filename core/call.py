@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -26,7 +27,7 @@ class Called:
     """What came of a call."""
 
     outcome: Success | Failure
-    #: what the provider's headers say of its limits
+    #: what the provider's headers say of its limits; not read of every answer
     readings: list[LimitReading]
     started_at: float
     ended_at: float
@@ -63,12 +64,28 @@ def call(connection: LoadedConnection, model: str, params: dict[str, Any], *, ti
             ended_at=time.time(),
             sent=getattr(error, "sent", False),
         )
+    ended_at = time.time()
     return Called(
         outcome=adapter.parse(answer.status, answer.headers, answer.body, secret=key),
-        readings=adapter.limits(answer.headers),
+        readings=adapter.limits(answer.headers) if _worth_reading(connection, model, answer.status, ended_at) else [],
         started_at=started_at,
-        ended_at=time.time(),
+        ended_at=ended_at,
     )
+
+
+#: Headers of answers that come thick and fast say the same: one in so many seconds is read, and each refusal's.
+READ_LIMITS_SECONDS = 0.02
+_read_at: dict[tuple[UUID, str], float] = {}
+
+
+def _worth_reading(connection: LoadedConnection, model: str, status: int, now: float) -> bool:
+    key = (connection.id, model)
+    if status == 200 and now - _read_at.get(key, 0.0) < READ_LIMITS_SECONDS:
+        return False
+    if len(_read_at) > 10_000:
+        _read_at.clear()
+    _read_at[key] = now
+    return True
 
 
 def no_answer(error: EgressError | AddressRefused | InvalidInput) -> Failure:

@@ -25,7 +25,8 @@ def report(key: LimitKey, reserved: tuple[int, int], called: Called) -> None:
     if called.readings:
         limits.observe(key, called.readings)
     if isinstance(outcome, Success):
-        limits.settle(key, reserved, outcome.usage)
+        if outcome.usage_reported:
+            limits.settle(key, reserved, outcome.usage)
         limits.success(key)
         return
     # A refused request has been counted by the provider as one, its tokens have not.
