@@ -12,6 +12,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from benchmarks.common import (
+    Submitted,
     all_succeeded,
     cancel,
     checked,
@@ -57,18 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(house: House, client: Client, report: Report, options: Namespace) -> None:
-    small_wall, small_processor = _cost_of_row(house, client, report, options.small)
-    batch_id = _accept(house, client, report, options.rows)
-    wall, processor = _cost_of_row(house, client, report, options.rows, batch_id)
+    small_wall, small_processor = _cost_of_row(house, client, report, submit(client, options.small))
+    submitted = _accept(house, client, report, options.rows)
+    wall, processor = _cost_of_row(house, client, report, submitted)
     report.add("wall time of a row, large / small", wall / small_wall, "x", at_most=_COST_GOAL)
     report.add("processor time of a row, large / small", processor / small_processor, "x", at_most=_COST_GOAL)
-    _results(house, client, report, batch_id, options.rows)
-    checked(client.delete(f"/v1/batch/{batch_id}", timeout=600), 204)
+    _results(house, client, report, submitted)
+    checked(client.delete(f"/v1/batch/{submitted.id}", timeout=600), 204)
     _cancel(house, client, report, options.cancel_rows)
 
 
-def _accept(house: House, client: Client, report: Report, count: int) -> str:
-    """Stream the rows in; the batch's id."""
+def _accept(house: House, client: Client, report: Report, count: int) -> Submitted:
+    """Stream the rows in."""
     api = pids(house, "api")
     used = processor_seconds(api)
     with MemoryWatch(api) as watch:
@@ -76,40 +77,38 @@ def _accept(house: House, client: Client, report: Report, count: int) -> str:
     report.add("accepted", count / submitted.accept_seconds, "rows/s", at_least=_ACCEPT_GOAL)
     report.add("accepting: the API's memory", watch.growth / MIB, "MiB more", at_most=_GROWTH_GOAL_MIB)
     report.add("accepting: the API's processor time a row", (processor_seconds(api) - used) / count * 1e6, "us")
-    return submitted.id
+    return submitted
 
 
-def _cost_of_row(
-    house: House, client: Client, report: Report, count: int, batch_id: str | None = None
-) -> tuple[float, float]:
+def _cost_of_row(house: House, client: Client, report: Report, submitted: Submitted) -> tuple[float, float]:
     """Seconds of wall and of processor time that a row takes from its acceptance to its end."""
-    if batch_id is None:
-        batch_id = submit(client, count).id
-    # The batch has run since its commit, a moment before we knew.
-    accepted_at, everything = time.time(), pids(house)
+    everything = pids(house)
     used = processor_seconds(everything)
-    done = all_succeeded(wait_ended(client, batch_id, timeout_seconds=3600))
-    wall = (done.ended_at - accepted_at) / count
-    processor = (processor_seconds(everything) - used) / count
-    report.add(f"{count:,} rows: rate", 1 / wall, "rows/s")
-    report.add(f"{count:,} rows: processor time a row, all processes", processor * 1e6, "us")
+    done = all_succeeded(wait_ended(client, submitted.id, timeout_seconds=3600))
+    wall = (done.ended_at - submitted.accepted_at) / submitted.rows
+    processor = (processor_seconds(everything) - used) / submitted.rows
+    report.add(f"{submitted.rows:,} rows: rate", 1 / wall, "rows/s")
+    report.add(f"{submitted.rows:,} rows: processor time a row, all processes", processor * 1e6, "us")
     return wall, processor
 
 
-def _results(house: House, client: Client, report: Report, batch_id: str, count: int) -> None:
+def _results(house: House, client: Client, report: Report, submitted: Submitted) -> None:
     api = pids(house, "api")
     start = time.monotonic()
     with MemoryWatch(api) as watch:
         answer = checked(
             client.get(
-                f"/v1/batch/{batch_id}/results", headers={"accept": "application/x-ndjson"}, stream=True, timeout=600
+                f"/v1/batch/{submitted.id}/results",
+                headers={"accept": "application/x-ndjson"},
+                stream=True,
+                timeout=600,
             ),
             200,
         )
         found = sum(piece.count(b"\n") for piece in answer.iter_content(_READ_BYTES))
         seconds = time.monotonic() - start
-    if found != count:
-        raise RuntimeError(f"{count} rows have {found} results")
+    if found != submitted.rows:
+        raise RuntimeError(f"{submitted.rows} rows have {found} results")
     report.add("results streamed", found / seconds, "rows/s", at_least=_RESULTS_GOAL)
     report.add("results: the API's memory", watch.growth / MIB, "MiB more", at_most=_GROWTH_GOAL_MIB)
 

@@ -16,6 +16,7 @@ from benchmarks.common import (
     all_succeeded,
     new_tenant,
     running_house,
+    set_workers,
     submit,
     wait_ended,
     warm_up,
@@ -25,7 +26,6 @@ from benchmarks.report import Report
 from launcher.house import Client, House
 
 _GOAL_SECONDS = 45.0
-_VICTIM = "worker-1"
 _POLL_SECONDS = 0.1
 
 
@@ -43,10 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with running_house(options, workers=options.workers, latency=options.latency) as house:
         client, _ = new_tenant(house)
         warm_up(house, client)
-        for run in range(options.runs):
-            if run:
-                house.start_process(_VICTIM)
-                house.wait_ready()
+        for _ in range(options.runs):
+            set_workers(house, options.workers)
             _kill(house, client, report, options)
     report.finish()
 
@@ -55,9 +53,9 @@ def _kill(house: House, client: Client, report: Report, options: Namespace) -> N
     house.simulator.reset(config=False)
     batch = submit(client, options.rows)
     with psycopg.connect(house.address.database_url, autocommit=True) as connection:
-        _wait_for_half(connection, house.pid(_VICTIM), options.rows // options.workers // 2)
-        pid = house.pid(_VICTIM)
-        house.kill(_VICTIM)
+        pid = _busiest(connection, options.rows)
+        victim = next(name for name in house.names if name.startswith("worker-") and house.pid(name) == pid)
+        house.kill(victim)
         killed_at = time.time()
         # The dead end no row, so what they hold now is what has to be run again.
         lost: dict[int, int] = dict(
@@ -80,16 +78,21 @@ def _kill(house: House, client: Client, report: Report, options: Namespace) -> N
 _HELD = (
     "FROM lease JOIN worker ON worker.id = lease.worker_id WHERE worker.pid = %s AND lease.call_started_at IS NOT NULL"
 )
+_HOLDERS = (
+    "SELECT worker.pid, count(*) FROM lease JOIN worker ON worker.id = lease.worker_id"
+    " WHERE lease.call_started_at IS NOT NULL GROUP BY worker.pid ORDER BY count(*) DESC"
+)
 
 
-def _wait_for_half(connection: psycopg.Connection[Any], pid: int, count: int) -> None:
+def _busiest(connection: psycopg.Connection[Any], rows: int) -> int:
+    """The process id of the worker with most rows in a call, once half of the rows are in one."""
     deadline = time.monotonic() + 60
     while True:
-        row = connection.execute(f"SELECT count(*) {_HELD}", (pid,)).fetchone()
-        if row is not None and row[0] >= count:
-            return
+        holders = connection.execute(_HOLDERS).fetchall()
+        if sum(held for _, held in holders) >= rows // 2:
+            return holders[0][0]
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the worker does not hold {count} rows: {row}")
+            raise TimeoutError(f"{rows // 2} rows are never in a call at once: (pid, rows) {holders}")
         time.sleep(_POLL_SECONDS)
 
 

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         limit=Option(6000, 6000, "requests per minute that the connection has, configured and enforced"),
         burst=Option(5.0, 5.0, "seconds of the limit that the simulator's bucket holds"),
         rate=Option(10.0, 10.0, "live calls per second"),
-        rows=Option(400, 60, "live calls, on the idle and on the busy key each"),
+        rows=Option(400, 40, "live calls, on the idle and on the busy key each"),
         workers=Option(2, 2, "worker processes"),
         runs=RUNS,
     )
