@@ -7,6 +7,7 @@ import random
 import shutil
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 from tests.chaos import report as reports
@@ -37,7 +38,11 @@ def main(arguments: list[str]) -> int:
             faults = [FAULTS[names[n]]] if asked.each else draw(rng, names)
             weather = asked.weather or rng.choice(list(WEATHERS))
             trial = Trial(ground, seed, faults, asked.rows, weather, down_seconds=asked.down)
-            found.append(trial.run())
+            try:
+                found.append(trial.run())
+            except Exception:
+                broken = f"the trial itself failed: {traceback.format_exc()}"
+                found.append(Report(seed, [fault.name for fault in faults], weather, asked.rows, [broken]))
             print("  ".join(reports.line(found[-1])), *found[-1].violations, sep="\n    ", flush=True)
             if found[-1].violations:
                 # What is broken stays broken for whoever looks at it; the next trial begins anew.
