@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import psycopg
 import pytest
 
 from launcher.house import House
@@ -38,3 +39,24 @@ def test_workers_that_come_and_go_in_order_repeat_nothing(make_house: Callable[.
     assert {row["attempts"] for row in found} == {1}
     ledger = house.simulator.ledger()
     assert (ledger["calls"], ledger["executed"], ledger["duplicates"], ledger["abandoned"]) == (1200, 1200, 0, 0)
+
+
+@pytest.mark.xfail(strict=True, reason="a worker that misses llm_go puts the batch's rows back for ever")
+def test_a_resume_that_no_worker_heard_of_takes_effect_all_the_same(make_house: Callable[..., House]) -> None:
+    # given: a batch that its workers know to be paused
+    house = make_house(workers=1, simulator={"latency": 0.2}, environment={"LLM_SERVICE_WORKER_CONCURRENCY": "20"})
+    batch_id = submit(house.client, rows("unheard", 200))["id"]
+    house.simulator.wait_for(lambda ledger: ledger["executed"] >= 20, timeout_seconds=30)
+    assert house.client.post(f"/v1/batch/{batch_id}/pause").status_code == 200
+    house.simulator.wait_for(lambda ledger: ledger["in_flight"] == 0)
+    # when: the connections over which they hear of changes break just before the batch is resumed
+    with psycopg.connect(house.address.database_url, autocommit=True) as connection:
+        cut = connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+        ).fetchall()
+    assert cut, "nobody listened"
+    assert house.client.post(f"/v1/batch/{batch_id}/resume").status_code == 200
+    # then
+    batch = wait_for_end(house.client, batch_id, timeout_seconds=30)
+    assert batch["request_counts"]["succeeded"] == 200
