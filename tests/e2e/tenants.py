@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import requests
@@ -29,7 +30,7 @@ def new_client(house: House, name: str = "a test's") -> Client:
         }
     )
     for provider_type, text in KEYS.items():
-        _made(lambda: client.post("/v1/providers", {"providerType": provider_type, "apiKey": text}))
+        _made(partial(client.post, "/v1/providers", {"providerType": provider_type, "apiKey": text}))
     return client
 
 
