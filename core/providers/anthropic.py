@@ -12,7 +12,8 @@ from core.catalogue import ModelInfo, Support
 from core.errors import FieldError, InvalidInput
 from core.providers import anthropic_answer
 from core.providers.anthropic_messages import translate_messages
-from core.providers.anthropic_stream import AnthropicStream
+from core.providers.anthropic_native import MessagesParams
+from core.providers.anthropic_stream import AnthropicStream, NativeStream
 from core.providers.anthropic_thinking import put_thinking
 from core.providers.anthropic_tools import put_tools
 from core.providers.headers import anthropic_limits
@@ -22,6 +23,7 @@ from core.providers.streams import StreamTranslator, wants_usage
 from core.providers.types import Failure, LimitReading, ProviderRequest, Success
 
 PATH = "/v1/messages"
+COUNT_PATH = "/v1/messages/count_tokens"
 
 #: the version that takes sampling parameters, and the current one, which refuses them (PROVIDERS.md 1.3)
 VERSION_WITH_SAMPLING = "2023-06-01"
@@ -49,6 +51,8 @@ _WITHOUT_COUNTERPART: dict[str, Any] = {
 }  # fmt: skip
 _HINTS = {"functions": "; use tools", "function_call": "; use tool_choice"}
 _SERVICE_TIERS = {"auto": "auto", "default": "standard_only"}
+#: what of a body decides how many tokens it has
+_COUNTED = ("messages", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control")
 
 
 class Anthropic:
@@ -68,15 +72,19 @@ class Anthropic:
         body["model"] = model_id
         if stream:
             body["stream"] = True
-        sampled = "temperature" in body or "top_p" in body or "top_k" in body
-        return ProviderRequest(
-            path=PATH,
-            body=orjson.dumps(body),
-            headers={
-                "content-type": "application/json",
-                "anthropic-version": VERSION_WITH_SAMPLING if sampled else VERSION,
-            },
-        )
+        return ProviderRequest(path=PATH, body=orjson.dumps(body), headers=_headers(body, params))
+
+    def build_count(self, params: Mapping[str, Any], model_id: str) -> ProviderRequest:
+        """The call that counts the tokens of `params` for `model_id`; its answer is {"input_tokens": n}.
+
+        Raises InvalidInput as `build` does.
+        """
+        body, errors = translate(params, catalogue.find(model_id, self.provider))
+        if errors:
+            raise InvalidInput(errors)
+        counted = {field: body[field] for field in _COUNTED if field in body}
+        counted["model"] = model_id
+        return ProviderRequest(path=COUNT_PATH, body=orjson.dumps(counted), headers=_headers(counted, params))
 
     def credential_headers(self, api_key: str, organization: str | None = None) -> dict[str, str]:
         """The header that carries the key: exactly one of the two accepted. A workspace goes with the key."""
@@ -89,7 +97,9 @@ class Anthropic:
         return anthropic_answer.parse(status, headers, body, secret=secret)
 
     def stream(self, params: Mapping[str, Any], *, secret: str | None = None) -> StreamTranslator:
-        """A translator for one streamed answer to `params`."""
+        """A translator for one streamed answer to `params`, in the events of whoever sent them."""
+        if isinstance(params, MessagesParams):
+            return NativeStream(include_usage=False, secret=secret)
         return AnthropicStream(include_usage=wants_usage(params), secret=secret)
 
     def list_models(self) -> ProviderRequest:
@@ -107,6 +117,17 @@ class Anthropic:
     def limits(self, headers: Mapping[str, str], *, now: float | None = None) -> list[LimitReading]:
         """What the headers of any answer say of the connection's limits."""
         return anthropic_limits(headers, now=now)
+
+
+def _headers(body: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
+    sampled = "temperature" in body or "top_p" in body or "top_k" in body
+    headers = {
+        "content-type": "application/json",
+        "anthropic-version": VERSION_WITH_SAMPLING if sampled else VERSION,
+    }
+    if isinstance(params, MessagesParams) and params.betas:
+        headers["anthropic-beta"] = params.betas
+    return headers
 
 
 def translate(params: Mapping[str, Any], model: ModelInfo) -> tuple[dict[str, Any], list[FieldError]]:
@@ -140,7 +161,8 @@ def translate(params: Mapping[str, Any], model: ModelInfo) -> tuple[dict[str, An
         elif wanted_form["type"] == "json_object":
             system.append({"type": "text", "text": _JSON_ONLY})
     if system:
-        plain = all(len(block) == 2 for block in system)
+        # A prompt that came in blocks stays in blocks; others are joined unless a breakpoint divides them.
+        plain = isinstance(params["messages"][0].get("content"), str) and all(len(block) == 2 for block in system)
         body["system"] = "\n\n".join(block["text"] for block in system) if plain else system
 
     user = params.get("safety_identifier") or params.get("user")

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from core.providers.failures import failure, failure_inside, unreadable
+from core.providers.from_anthropic_answer import NATIVE, left_over
 from core.providers.openai_answer import count, loads_leniently
 from core.providers.types import Failure, Success, Usage
 
@@ -101,6 +102,9 @@ def completion_of(message: Mapping[str, Any], usage: Usage | None) -> dict[str, 
     }
     if usage is not None:
         completion["usage"] = usage_object(usage)
+    rest = left_over(message, completion)
+    if rest:
+        completion[NATIVE] = rest
     return completion
 
 

@@ -12,6 +12,7 @@ import orjson
 
 from core.catalogue import ModelInfo
 from core.errors import FieldError
+from core.providers.anthropic_native import ANTHROPIC_BLOCK, native_block
 
 Block = dict[str, Any]
 
@@ -20,6 +21,8 @@ _FOREIGN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _FIELDS = frozenset({"role", "content", "tool_calls", "tool_call_id", "thinking_blocks"})
 #: what an assistant message echoes from an earlier answer without a meaning for the next one
 _ECHOES = frozenset({"annotations", "reasoning_content", "refusal"})
+#: what Claude's form has beyond OpenAI's on the result of a tool
+_OF_RESULTS = frozenset({"is_error", "cache_control", ANTHROPIC_BLOCK})
 
 
 def translate_messages(
@@ -64,6 +67,8 @@ def _refuse_fields(message: Mapping[str, Any], pointer: str, model: ModelInfo, e
     for field, value in message.items():
         if field in _FIELDS or value is None or (field in _ECHOES and message["role"] == "assistant"):
             continue
+        if field in _OF_RESULTS and message["role"] == "tool":
+            continue
         shown = field[:64].replace("~", "~0").replace("/", "~1")
         errors.append(FieldError(f"{pointer}/{shown}", f"{model.id} does not take {field[:64]} on a message"))
 
@@ -88,10 +93,15 @@ def _add_result(
     turns: list[dict[str, Any]], message: Mapping[str, Any], index: int, model: ModelInfo, errors: list[FieldError]
 ) -> None:
     """A tool's result: into the user turn that answers the calls, behind earlier results and before any text."""
-    content = message.get("content")
-    if not isinstance(content, str):
-        content = _texts(content, index, model, errors)
-    result = {"type": "tool_result", "tool_use_id": _tool_id(message["tool_call_id"]), "content": content}
+    result = native_block(message)
+    if result is None:
+        content = message.get("content")
+        if not isinstance(content, str):
+            content = _texts(content, index, model, errors)
+        result = {"type": "tool_result", "tool_use_id": _tool_id(message["tool_call_id"]), "content": content}
+        for field in ("is_error", "cache_control"):
+            if message.get(field) is not None:
+                result[field] = message[field]
     if not turns or turns[-1]["role"] != "user":
         turns.append({"role": "user", "content": [result]})
         return
@@ -124,14 +134,13 @@ def _assistant(message: Mapping[str, Any], index: int, model: ModelInfo, errors:
             message_text = f"{model.id} takes arguments only as a JSON object; this is not one"
             errors.append(FieldError(f"{pointer}/function/arguments", message_text))
             continue
-        blocks.append(
-            {
-                "type": "tool_use",
-                "id": _tool_id(call["id"]),
-                "name": call["function"]["name"],
-                "input": arguments,
-            }
-        )
+        use = {
+            "type": "tool_use",
+            "id": _tool_id(call["id"]),
+            "name": call["function"]["name"],
+            "input": arguments,
+        }
+        blocks.append(_cached(use, call))
     return blocks
 
 
@@ -153,6 +162,10 @@ def _texts(content: Any, index: int, model: ModelInfo, errors: list[FieldError])
     found = []
     for number, part in enumerate(content or ()):
         kind = part["type"]
+        native = native_block(part)
+        if native is not None:
+            found.append(native)
+            continue
         text = part.get(kind) if kind in ("text", "refusal") else None
         if text is None:
             _refuse_part(index, number, kind, model, errors)
@@ -166,7 +179,10 @@ def _parts(content: Any, index: int, model: ModelInfo, errors: list[FieldError])
     found = []
     for number, part in enumerate(content or ()):
         kind = part["type"]
-        if kind == "text":
+        native = native_block(part)
+        if native is not None:
+            found.append(native)
+        elif kind == "text":
             if part["text"]:
                 found.append(_cached({"type": "text", "text": part["text"]}, part))
         elif kind == "image_url":

@@ -11,7 +11,7 @@ from core.providers.anthropic_answer import completion_of, explanation, finish_r
 from core.providers.failures import unreadable
 from core.providers.sse import KEEP_ALIVE, event
 from core.providers.streams import StreamBase
-from core.providers.types import Success, Usage
+from core.providers.types import Failure, Success, Usage
 
 
 class AnthropicStream(StreamBase):
@@ -33,8 +33,9 @@ class AnthropicStream(StreamBase):
 
     def _event(self, data: bytes) -> bytes:
         found = self._decoded(data)
-        if found is None:
-            return b""
+        return self._translated(found) if found is not None else b""
+
+    def _translated(self, found: dict[str, Any]) -> bytes:
         kind = found.get("type")
         if kind == "content_block_delta":
             return self._delta(_object(found.get("delta")))
@@ -94,13 +95,17 @@ class AnthropicStream(StreamBase):
             return self._chunk({"content": text}) if text else b""
         if kind == "input_json_delta":
             text = self._piece("partial_json", delta)
-            call = {"index": self._calls - 1, "function": {"arguments": text}}
-            return self._chunk({"tool_calls": [call]}) if text and self._calls else b""
+            if not text or self._block.get("type") != "tool_use":
+                # The input of a tool that Anthropic runs itself is no call of the caller's.
+                return b""
+            return self._chunk({"tool_calls": [{"index": self._calls - 1, "function": {"arguments": text}}]})
         if kind == "thinking_delta":
             text = self._piece("thinking", delta)
             return self._chunk({"reasoning_content": text}) if text else b""
         if kind == "signature_delta":
             self._piece("signature", delta)
+        elif kind == "citations_delta" and isinstance(delta.get("citation"), dict):
+            self._block["citations"] = [*(self._block.get("citations") or ()), delta["citation"]]
         return b""
 
     def _piece(self, field: str, delta: dict[str, Any]) -> str:
@@ -168,6 +173,31 @@ class AnthropicStream(StreamBase):
             usage_reported=usage is not None,
             service_tier=tier if isinstance(tier, str) else None,
         )
+
+
+class NativeStream(AnthropicStream):
+    """Claude's events for a caller of Anthropic's surface: they go through as they came, and are counted all the same.
+
+    The last one, message_stop, is kept back until the answer is recorded: `finish` gives it.
+    """
+
+    def _event(self, data: bytes) -> bytes:
+        found = self._decoded(data)
+        if found is None:
+            return b""
+        self._translated(found)
+        kind = found.get("type")
+        if kind == "message_stop" or not isinstance(kind, str) or not kind.isidentifier() or not self._before:
+            return b""
+        if b"\n" in data:
+            data = orjson.dumps(found)
+        return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
+
+    def finish(self) -> tuple[bytes, Success | Failure]:
+        last, outcome = super().finish()
+        if isinstance(outcome, Success):
+            last += b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+        return last, outcome
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def put_thinking(
     """Set `thinking` and `output_config.effort` (PROVIDERS.md 2.6 and 2.8). True if the request asks for thinking.
 
     `limited`: the caller gave the output limit that stands in the body, so it is not raised to make room. A
-    caller's own `thinking` object goes first; the effort then only sets `output_config.effort`.
+    caller's own `thinking` object goes first; the effort then only sets `output_config.effort`, as it does when
+    `thinking` is null.
     """
     effort = params.get("reasoning_effort")
     own = params.get("thinking")
@@ -38,6 +39,12 @@ def put_thinking(
         body["thinking"] = own
     if effort is None:
         return own is not None and own.get("type") != "disabled"
+    if own is None and "thinking" in params:
+        # A null beside the effort: the effort is the caller's own word, and nothing is made of it.
+        body.setdefault("output_config", {})["effort"] = effort
+        if model.known and effort not in model.effort_levels:
+            errors.append(FieldError("/reasoning_effort", f"{model.id} does not take effort '{effort}'"))
+        return False
     if effort == "none":
         if own is None and model.thinking == "adaptive_always_on":
             errors.append(FieldError("/reasoning_effort", f"{model.id} always thinks; 'none' is not possible"))

@@ -7,19 +7,23 @@ from typing import Any
 
 from core.catalogue import ModelInfo
 from core.errors import FieldError
+from core.providers.anthropic_native import native_block
 
 
 def put_tools(body: dict[str, Any], params: Mapping[str, Any], model: ModelInfo, errors: list[FieldError]) -> None:
     """Set `tools` and `tool_choice` (PROVIDERS.md 2.6). Anthropic refuses a choice without tools: none is sent."""
     tools = []
     for index, tool in enumerate(params["tools"]):
-        if tool["type"] == "function":
-            tools.append(_tool(tool))
+        native = native_block(tool)
+        if native is not None:
+            tools.append(native)
+        elif tool["type"] == "function":
+            tools.append(tool_of(tool))
         else:
             errors.append(FieldError(f"/tools/{index}/type", f"{model.id} does not take tools of type 'custom'"))
     choice, allowed = _choice(params.get("tool_choice"), model, errors)
     if allowed is not None:
-        tools = [tool for tool in tools if tool["name"] in allowed]
+        tools = [tool for tool in tools if tool.get("name") in allowed]
     if choice is not None and choice["type"] in ("any", "tool") and not model.forced_tool_choice:
         message = f"{model.id} cannot be forced to call a tool; use tool_choice 'auto' or 'none'"
         errors.append(FieldError("/tool_choice", message))
@@ -32,7 +36,8 @@ def put_tools(body: dict[str, Any], params: Mapping[str, Any], model: ModelInfo,
         body["tool_choice"] = choice
 
 
-def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+def tool_of(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """Anthropic's tool for a function of OpenAI's form."""
     function = tool["function"]
     made: dict[str, Any] = {
         "name": function["name"],

@@ -1,0 +1,124 @@
+"""Errors in Anthropic's form, with the statuses and headers that its package decides by whether to try again."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+import orjson
+from flask import Response, request
+from werkzeug.exceptions import HTTPException
+
+from app.telemetry import request_id
+from core import errors
+from core.providers.from_anthropic_errors import error_object, status_of
+from core.providers.from_anthropic_stream import error_event
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A status, and what x-should-retry says; None leaves it to the status."""
+
+    status: int
+    retry: bool | None = None
+
+
+_KINDS: dict[type[errors.ServiceError], _Kind] = {
+    errors.InvalidInput: _Kind(400),
+    errors.AddressRefused: _Kind(400),
+    errors.Unauthenticated: _Kind(401),
+    errors.NotFound: _Kind(404),
+    # The package would repeat any 409; these do not change by themselves.
+    errors.Conflict: _Kind(409, False),
+    errors.NotYetAvailable: _Kind(400),
+    errors.TooLarge: _Kind(413),
+    errors.OverLimit: _Kind(429, True),
+    errors.Unavailable: _Kind(503, True),
+}
+#: Statuses of a provider's failure that another try may change.
+_TRANSIENT = frozenset({429, 500, 503, 504, 529})
+_UNEXPECTED = "The service failed; report it with the request id."
+
+
+def of_service_error(error: errors.ServiceError) -> Response:
+    """The answer to an error of the tree in core.errors."""
+    kind = _kind(error)
+    if kind is None:
+        # Meant for the operator: its text is not for callers.
+        return of_unexpected(error)
+    headers = {}
+    if kind.retry is not None:
+        headers["x-should-retry"] = "true" if kind.retry else "false"
+    seconds = getattr(error, "retry_after_seconds", None)
+    if seconds is not None and kind.retry:
+        headers["retry-after"] = str(max(1, math.ceil(seconds)))
+        headers["retry-after-ms"] = str(max(1, math.ceil(seconds * 1000)))
+    return _answer(kind.status, _message(error), headers)
+
+
+def of_http_exception(error: HTTPException) -> Response:
+    """What werkzeug and Flask raise."""
+    status = error.code or 500
+    if status >= 500 and status != 503:
+        return of_unexpected(error)
+    return _answer(400 if status in (415, 422) else status, error.description or error.name, {})
+
+
+def of_redis_error(error: Exception) -> Response:
+    log.warning("redis is not available: %s", type(error).__name__, extra={"request_id": request_id()})
+    return of_service_error(errors.Unavailable())
+
+
+def of_unexpected(error: Exception) -> Response:
+    """A fault of the service: everything into the log, nothing of it to the caller."""
+    log.error(
+        "unexpected error in %s %s",
+        request.method,
+        request.url_rule,
+        exc_info=error,
+        extra={"request_id": request_id()},
+    )
+    return _answer(500, _UNEXPECTED, {})
+
+
+def line(answered: str) -> bytes:
+    """The event for a fault of the service in the stream of the request with the id `answered`."""
+    return error_event(500, _UNEXPECTED, answered)
+
+
+def of_stream(error: Exception, answered: str) -> bytes:
+    """The event that ends the stream of the request with the id `answered` after `error`."""
+    kind = _kind(error) if isinstance(error, errors.ServiceError) else None
+    if kind is None or not isinstance(error, errors.ServiceError):
+        return line(answered)
+    return error_event(kind.status, _message(error), answered)
+
+
+def _kind(error: errors.ServiceError) -> _Kind | None:
+    if isinstance(error, errors.ProviderFailed):
+        status = status_of(error.reason, error.provider_status)
+        return _Kind(status, status in _TRANSIENT)
+    if isinstance(error, errors.InvalidInput) and [each.pointer for each in error.errors] == ["/model"]:
+        # Routing says in its detail what it says of the field: nobody serves the model.
+        return _Kind(404 if error.detail == error.errors[0].message else 400)
+    return next((_KINDS[kind] for kind in type(error).__mro__ if kind in _KINDS), None)
+
+
+def _message(error: errors.ServiceError) -> str:
+    """Every wrong field by its place, as messages.0.content, or the error's own words."""
+    if isinstance(error, errors.InvalidInput) and error.errors:
+        return "; ".join(_sentence(found) for found in error.errors)
+    return error.detail
+
+
+def _sentence(found: errors.FieldError) -> str:
+    place = found.pointer.lstrip("/?").replace("/", ".")
+    return f"{place}: {found.message}" if place else found.message
+
+
+def _answer(status: int, message: str, headers: dict[str, str]) -> Response:
+    body = orjson.dumps(error_object(status, message, request_id()))
+    return Response(body, status, headers, mimetype="application/json")

@@ -1,0 +1,35 @@
+"""What Anthropic's form of a request holds beyond OpenAI's, and where it travels, so that Claude gets it as it came.
+
+A block that OpenAI's form has no exact word for rides along under ANTHROPIC_BLOCK, on a content part, a tool message,
+a call or a tool; the part around it says as much of it as OpenAI's form can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: on a part, a tool message or a tool: the block that Claude gets in its place, untouched
+ANTHROPIC_BLOCK = "anthropic_block"
+
+
+class MessagesParams(dict[str, Any]):
+    """A completion request in OpenAI's form that came in Anthropic's: a dict that remembers how it is to be answered.
+
+    `betas` is the caller's anthropic-beta header. `origins` names for each message the place in the caller's body that
+    it was made of, as a JSON pointer. A stream for it comes in Anthropic's events if Claude answers. None of this is
+    part of the JSON that is logged.
+    """
+
+    __slots__ = ("betas", "origins")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.betas: str | None = None
+        self.origins: list[str] = []
+
+
+def native_block(holder: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The block that rides on a part, message or tool; None if there is none."""
+    found = holder.get(ANTHROPIC_BLOCK)
+    return found if isinstance(found, dict) else None
