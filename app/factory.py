@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from flask import Flask
 
-from app import openapi, operations, problems, telemetry
-from app.resources import admin, batches, completions, model_mappings, models, providers, webhooks
+from app import anthropic_surface, openai_surface, openapi, operations, problems, telemetry
+from app.resources import (
+    admin,
+    batches,
+    completions,
+    logs,
+    model_mappings,
+    models,
+    project_settings,
+    providers,
+    webhooks,
+)
 
 #: Every resource of the API; a new surface is a module that joins this list. A surface whose errors have another form
 #: than problem details registers its own handlers on its blueprint, and Flask prefers those.
-RESOURCES = (completions, batches, providers, model_mappings, models, webhooks, admin, operations)
+RESOURCES = (
+    completions,
+    batches,
+    logs,
+    providers,
+    model_mappings,
+    models,
+    project_settings,
+    webhooks,
+    admin,
+    operations,
+)
 
 
 def create_app() -> Flask:
@@ -22,5 +43,7 @@ def create_app() -> Flask:
     api = openapi.make_api(app)
     for resource in RESOURCES:
         api.register_blueprint(resource.blueprint)
+    openai_surface.register(app)
+    anthropic_surface.register(app)
     openapi.register_pages(app, api)
     return app

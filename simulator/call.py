@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from simulator.anthropic_messages import AnthropicMessages
     from simulator.config import Fault
     from simulator.openai_chat import OpenAIChat
+    from simulator.openai_embeddings import OpenAIEmbeddings
     from simulator.simulation import Simulation
 
 JSON = b"application/json"
@@ -43,7 +44,12 @@ class Call:
         "timer",
     )
 
-    def __init__(self, simulation: Simulation, surface: OpenAIChat | AnthropicMessages, connection: Connection) -> None:
+    def __init__(
+        self,
+        simulation: Simulation,
+        surface: OpenAIChat | OpenAIEmbeddings | AnthropicMessages,
+        connection: Connection,
+    ) -> None:
         self.simulation = simulation
         self.surface = surface
         self.connection = connection

@@ -12,14 +12,17 @@ from simulator import anthropic_vendor, control, model_lists, openai_vendor
 from simulator.anthropic_messages import AnthropicMessages, understand
 from simulator.call import Call
 from simulator.openai_chat import OpenAIChat
+from simulator.openai_embeddings import OpenAIEmbeddings
 from simulator.prompt import Refusal, tokens_of_bytes
 from simulator.simulation import Simulation
 from simulator.wire import Connection, Request, head
 
 #: inference, entered in the ledger
-_INFERENCE: dict[str, OpenAIChat | AnthropicMessages] = {
+_INFERENCE: dict[str, OpenAIChat | OpenAIEmbeddings | AnthropicMessages] = {
     "/v1/chat/completions": OpenAIChat(),
     "/compatible/v1/chat/completions": OpenAIChat(compatible=True),
+    "/v1/embeddings": OpenAIEmbeddings(),
+    "/compatible/v1/embeddings": OpenAIEmbeddings(compatible=True),
     "/v1/messages": AnthropicMessages(),
 }
 

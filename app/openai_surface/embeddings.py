@@ -1,0 +1,24 @@
+"""POST /v1/embeddings: passed through to OpenAI or a compatible server."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from app import auth, body, telemetry
+from app.answers import raw_answer
+from app.openai_surface.chat import timeout_seconds
+from app.openai_surface.routes import blueprint
+from core import embeddings
+
+
+@blueprint.post("/v1/embeddings")
+def create_embeddings() -> Response:
+    """Vectors of the inputs, as the provider gives them."""
+    return raw_answer(
+        embeddings.embed(
+            auth.principal(),
+            body.json_object(),
+            request_id=telemetry.request_id(),
+            timeout_seconds=timeout_seconds(),
+        )
+    )

@@ -1,0 +1,1 @@
+"""OpenAI's surface, driven by the unmodified `openai` package over real sockets."""

@@ -1,0 +1,80 @@
+"""One running house for all of these tests; each test gets a project of its own in it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import requests
+
+from launcher.house import Client, House
+
+
+@pytest.fixture(scope="package")
+def running(new_database: Callable[[], str], new_redis: Callable[[], str]) -> Iterator[House]:
+    """API, one worker, scheduler and simulator as real processes."""
+    directory = Path(tempfile.mkdtemp(prefix="llm-service-openai-"))
+    with House(
+        directory,
+        database_url=new_database(),
+        redis_url=new_redis(),
+        environment={"LLM_SERVICE_API_PROCESSES": "1"},
+    ) as house:
+        yield house
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def house(running: House) -> House:
+    """The running house, its simulator as it was at the start."""
+    running.simulator.reset()
+    return running
+
+
+@pytest.fixture
+def caller(house: House) -> Client:
+    """A new project with both providers, seen through our own API."""
+    operator = requests.Session()
+    operator.trust_env = False
+    operator.headers["authorization"] = f"Bearer {house.env['LLM_SERVICE_ADMIN_TOKEN']}"
+
+    def create(path: str) -> dict[str, Any]:
+        answer = operator.post(f"{house.url}/v1/admin/tenants{path}", json={"name": "test"}, timeout=10)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    tenant = create("")
+    project = create(f"/{tenant['id']}/projects")
+    key = create(f"/{tenant['id']}/projects/{project['id']}/keys")
+    caller = Client(
+        {
+            "LLM_SERVICE_URL": house.url,
+            "LLM_SERVICE_TENANT_ID": tenant["id"],
+            "LLM_SERVICE_PROJECT_ID": project["id"],
+            "LLM_SERVICE_TOKEN": key["token"],
+            "LLM_SERVICE_API_KEY": key["api_key"],
+            "LLM_SERVICE_SECRET_KEY": key["secret_key"],
+        }
+    )
+    for provider in ("openai", "anthropic"):
+        made = caller.post("/v1/providers", {"providerType": provider, "apiKey": f"sk-test-{project['id'][-12:]}"})
+        assert made.status_code == 201, made.text
+    return caller
+
+
+@pytest.fixture
+def client(caller: Client) -> Iterator[openai.OpenAI]:
+    """The package as a developer has it, with only base URL and key changed."""
+    with openai.OpenAI(base_url=f"{caller.url}/v1", api_key=caller.token, timeout=20) as made:
+        yield made
+
+
+@pytest.fixture
+def patient(client: openai.OpenAI) -> openai.OpenAI:
+    """The same, which does not try again by itself."""
+    return client.with_options(max_retries=0)
