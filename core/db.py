@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
@@ -19,6 +21,8 @@ from sqlmodel import Session
 
 from core.errors import Unavailable
 from core.settings import settings
+
+log = logging.getLogger(__name__)
 
 #: Connections one process opens at the most, for SQL of our own and for SQLModel. Transactions are short,
 #: so few connections serve many greenlets.
@@ -49,6 +53,7 @@ class _Pools:
 
 _lock = threading.Lock()
 _pools: _Pools | None = None
+_after_commit: WeakKeyDictionary[RawConnection, list[Callable[[], None]]] = WeakKeyDictionary()
 
 
 def driver_url(url: str) -> str:
@@ -124,6 +129,7 @@ def connection(tenant_id: UUID | None = None) -> Iterator[RawConnection]:
     try:
         # The pool's own context commits, rolls back, and drops a connection left in mid-statement by a killed greenlet.
         with pool.connection() as held:
+            actions = _after_commit[held] = []
             if tenant_id is not None:
                 held.execute(_SCOPE, (TENANT_ROLE, str(tenant_id)))
             yield held
@@ -135,6 +141,23 @@ def connection(tenant_id: UUID | None = None) -> Iterator[RawConnection]:
             pool.drain()
             raise DatabaseDown from error
         raise
+    for action in actions:
+        try:
+            action()
+        except Exception:
+            # The transaction stands; whoever asked for it must not hear of a failure and repeat it.
+            log.exception("what follows a commit failed")
+
+
+def after_commit(connection: RawConnection, action: Callable[[], None]) -> None:
+    """Have `action` called once the transaction of a `connection()` has committed, and not if it is rolled back."""
+    _after_commit[connection].append(action)
+
+
+def pool_statistics() -> dict[str, int]:
+    """Sizes and counters of this process's pool, as psycopg_pool names them; empty before its first use."""
+    pools = _pools
+    return pools.raw.get_stats() if pools is not None else {}
 
 
 _SCOPE = "SELECT set_config('role', %s, true), set_config('app.tenant_id', %s, true)"

@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     worker_concurrency: int = 4000
     #: calls a project may have in flight on one connection when nobody configured or learned a limit
     default_max_concurrency: int = 10_000
+    #: workers and schedulers answer Prometheus on this port; 0: they do not, the API answers for all on its host
+    metrics_port: int = 0
+    #: so many tenants, the oldest, have metrics of their own; 0: nothing is counted by tenant
+    metrics_tenant_labels: int = Field(default=0, ge=0, le=1000)
     max_body_bytes: int = 1 << 30
     #: a JSON body that is not streamed (everything but NDJSON)
     max_json_bytes: int = 64 << 20

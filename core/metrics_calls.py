@@ -1,0 +1,124 @@
+"""Provider calls as OpenTelemetry's conventions for generative AI name them, folded into the metrics once a second.
+
+A call is put on a list, which costs next to nothing; the sampler (core/metrics_process.py) adds the list up. Each call
+counts once, whether its answer was used or came second.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter as Count
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from core import metrics_labels as labels
+from core.metrics import LONG_SECONDS, observe_many
+from core.providers.types import Failure, Success
+
+#: The names and the bounds of https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/, in Prometheus' form.
+_ATTRIBUTES = ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"]
+DURATION = Histogram(
+    "gen_ai_client_operation_duration_seconds",
+    "Provider calls from the request's first byte to the answer's last.",
+    [*_ATTRIBUTES, "error_type"],
+    buckets=(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68),
+)
+TOKENS = Histogram(
+    "gen_ai_client_token_usage",
+    "Tokens of provider calls that were answered, each call's input and output.",
+    [*_ATTRIBUTES, "gen_ai_token_type"],
+    buckets=tuple(4**power for power in range(14)),
+)
+ANSWERS = Counter(
+    "llm_service_provider_answers_total", "Provider calls by the HTTP status of the answer.", ["provider", "status"]
+)
+IN_FLIGHT = Gauge(
+    "llm_service_calls_in_flight",
+    "Provider calls that run now: live completions, and rows of batches.",
+    ["kind"],
+    multiprocess_mode="livesum",
+)
+LIMITER_WAIT = Histogram(
+    "llm_service_limiter_wait_seconds",
+    "How long live completions waited for the limiter before a call.",
+    ["provider"],
+    buckets=LONG_SECONDS,
+)
+OPERATION = "chat"
+
+
+class _Call(NamedTuple):
+    provider: str
+    model: str
+    error_type: str
+    status: int | None
+    seconds: float
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+#: More than this are not left for the sampler.
+MAX_WAITING = 1000
+
+_waiting: deque[_Call] = deque()
+_lock = threading.Lock()
+
+
+def called(provider: str, model: str, outcome: Success | Failure, seconds: float) -> None:
+    """Count one provider call that has ended.
+
+    Parameters
+    ----------
+    model : as the provider was asked for it.
+    """
+    if isinstance(outcome, Success):
+        usage = outcome.usage
+        found = _Call(provider, model, "", 200, seconds, usage.input_tokens, usage.output_tokens)
+    else:
+        found = _Call(provider, model, outcome.reason, outcome.provider_status, seconds, None, None)
+    _waiting.append(found)
+    if len(_waiting) >= MAX_WAITING:
+        fold()
+
+
+@contextmanager
+def live_call(provider: str, waited_seconds: float) -> Iterator[None]:
+    """One live call runs while this is open; before, it waited for the limiter."""
+    LIMITER_WAIT.labels(labels.provider(provider)).observe(waited_seconds)
+    running = IN_FLIGHT.labels("live")
+    running.inc()
+    try:
+        yield
+    finally:
+        running.dec()
+
+
+def fold() -> None:
+    """Add what was put on the list to the metrics."""
+    with _lock:
+        durations: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
+        inputs: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+        outputs: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+        answers: Count[tuple[str, int | None]] = Count()
+        for _ in range(len(_waiting)):
+            call = _waiting.popleft()
+            durations[call.provider, call.model, call.error_type].append(call.seconds)
+            answers[call.provider, call.status] += 1
+            if call.input_tokens is not None and call.output_tokens is not None:
+                inputs[call.provider, call.model].append(call.input_tokens)
+                outputs[call.provider, call.model].append(call.output_tokens)
+        for (provider, model, error_type), seconds in durations.items():
+            observe_many(DURATION.labels(*_kind(provider, model), error_type), seconds)
+        for name, tokens in (("input", inputs), ("output", outputs)):
+            for (provider, model), counts in tokens.items():
+                observe_many(TOKENS.labels(*_kind(provider, model), name), counts)
+        for (provider, status), count in answers.items():
+            ANSWERS.labels(labels.provider(provider), labels.status(status)).inc(count)
+
+
+def _kind(provider: str, model: str) -> tuple[str, str, str]:
+    return OPERATION, labels.provider(provider), labels.model(model, provider)
