@@ -19,7 +19,7 @@ def check(trial: Trial, report: Report) -> None:
     found: dict[str, list[dict[str, Any]]] = {}
     for batch in trial.batches:
         if batch.id is None:
-            report.violations.append(f"I6: {batch.name} was never accepted")
+            report.notes.append(f"{batch.name} was not accepted; its key was {'held' if batch.locked else 'free'}")
         elif batch.last.get("ended_at") is None:
             report.violations.append(f"I1: {batch.name} has not ended: {batch.last}")
         else:
@@ -112,14 +112,13 @@ def _calls(trial: Trial, report: Report) -> list[str]:
     rows = trial.ground.query(_ATTEMPTS, {"batches": uuids(trial.batches)})
     attempts = {(str(row["batch_id"]), row["custom_id"]): max(1, row["attempts"]) for row in rows}
     wrong, beyond = [], 0
-    for batch in trial.batches:
+    accepted = [batch for batch in trial.batches if batch.id is not None]
+    for batch in accepted:
         for n in range(batch.count):
             counts = called.get(nonce(batch.name, n), {"calls": 0, "executed": 0})
             report.calls += counts["calls"]
             report.executed += counts["executed"]
-            if batch.id is None:
-                continue
-            counted = attempts.get((_dashed(batch.id), f"row-{n}"), 0)
+            counted = attempts.get((_dashed(batch.id or ""), f"row-{n}"), 0)
             report.attempts += counted
             beyond += max(0, counts["calls"] - counted)
     if beyond > report.unknown:
@@ -136,19 +135,21 @@ def _calls(trial: Trial, report: Report) -> list[str]:
 def _submissions(trial: Trial) -> list[str]:
     """I6: one batch for each key, the one that was answered, and the same answer again."""
     wrong = []
-    tenants = [str(_dashed(client.tenant_id)) for client in {id(b.client): b.client for b in trial.batches}.values()]
-    stored = {
-        str(row["id"])
-        for row in trial.ground.query("SELECT id FROM batch WHERE tenant_id = ANY(%(t)s::uuid[])", {"t": tenants})
-    }
-    answered = {str(_dashed(batch.id)) for batch in trial.batches if batch.id is not None}
-    wrong += [f"I6: batch {lost} was answered 201 and is lost" for lost in answered - stored]
-    wrong += [f"I6: batch {extra} is nobody's" for extra in stored - answered]
+    tenants = [_dashed(tenant) for tenant in {batch.client.tenant_id for batch in trial.batches}]
+    stored: dict[str, list[str]] = {}
+    for row in trial.ground.query("SELECT id, name FROM batch WHERE tenant_id = ANY(%(t)s::uuid[])", {"t": tenants}):
+        stored.setdefault(row["name"], []).append(str(row["id"]))
     for batch in trial.batches:
-        if batch.id is not None:
-            again = batch.post()
-            if again.status_code != 201 or again.content != batch.answer:
-                wrong.append(f"I6: {batch.name} again: {again.status_code} {again.text[:200]}")
+        own = stored.get(batch.name, [])
+        if len(own) > 1:
+            wrong.append(f"I6: the key {batch.name} made {len(own)} batches")
+        if batch.id is None:
+            continue
+        if _dashed(batch.id) not in own:
+            wrong.append(f"I6: {batch.name} was answered 201 with {batch.id} and is lost")
+        again = batch.post()
+        if again.status_code != 201 or again.content != batch.answer:
+            wrong.append(f"I6: {batch.name} again: {again.status_code} {again.text[:200]}")
     return wrong
 
 
