@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import lru_cache
 
-import prometheus_client
 import redis
 from flask import Response
-from prometheus_client import CollectorRegistry, multiprocess
 
 from app.answers import answer
 from app.openapi import OpenBlueprint
-from core import crypto, db
+from core import crypto, db, metrics
 from core.settings import settings
 
 blueprint = OpenBlueprint("operations", "Health and metrics")
@@ -46,13 +43,9 @@ def readyz() -> Response:
 
 @blueprint.get("/metrics")
 @blueprint.response(200, {"type": "string"}, content_type="text/plain")
-def metrics() -> Response:
+def answer_scrape() -> Response:
     """Prometheus metrics, added up over all processes that share PROMETHEUS_MULTIPROC_DIR."""
-    registry = prometheus_client.REGISTRY
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)
-    return Response(prometheus_client.generate_latest(registry), content_type=prometheus_client.CONTENT_TYPE_LATEST)
+    return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 
 def _check(look: Callable[[], None]) -> str:

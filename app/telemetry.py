@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 
+import structlog
 from flask import Flask, Response, g, has_request_context, request
 from prometheus_client import Counter, Histogram
 
@@ -41,6 +42,7 @@ def request_id() -> str:
 
 def _begin() -> None:
     g.started = time.perf_counter()
+    structlog.contextvars.bind_contextvars(request_id=request_id())
 
 
 def _end(response: Response) -> Response:

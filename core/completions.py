@@ -12,7 +12,7 @@ from uuid import UUID
 
 import orjson
 
-from core import catalogue, connections, feedback, limits, project_routes, tokens
+from core import catalogue, connections, feedback, limits, metrics_calls, project_routes, tokens
 from core import params as parameters
 from core.call import Priced, call, priced
 from core.connections import LoadedConnection
@@ -199,9 +199,13 @@ def _call(connection: LoadedConnection, route: Route, params: dict[str, Any], de
     key = LimitKey(connection.id, limits.family(route.model))
     reserved = tokens.estimate(params, catalogue.find(route.model, route.provider))
     left = deadline - time.monotonic()
-    with limits.acquire(key, connection.configured, *reserved, timeout_seconds=max(0.0, left)):
+    with (
+        limits.acquire(key, connection.configured, *reserved, timeout_seconds=max(0.0, left)) as permit,
+        metrics_calls.LiveCall(route.provider, route.model, permit.waited_seconds) as live_call,
+    ):
         left = max(0.001, deadline - time.monotonic())
         called = call(connection, route.model, params, timeout_seconds=left)
+        live_call.ended(called.outcome)
         feedback.report(key, reserved, called)
     return called.outcome
 

@@ -7,10 +7,10 @@ counts once, whether its answer was used or came second.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter as Count
 from collections import defaultdict, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -32,6 +32,12 @@ TOKENS = Histogram(
     "Tokens of provider calls that were answered, each call's input and output.",
     [*_ATTRIBUTES, "gen_ai_token_type"],
     buckets=tuple(4**power for power in range(14)),
+)
+FIRST_CHUNK = Histogram(
+    "gen_ai_client_operation_time_to_first_chunk_seconds",
+    "Streamed calls from the request to the first event of the answer.",
+    _ATTRIBUTES,
+    buckets=(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60),
 )
 ANSWERS = Counter(
     "llm_service_provider_answers_total", "Provider calls by the HTTP status of the answer.", ["provider", "status"]
@@ -85,16 +91,43 @@ def called(provider: str, model: str, outcome: Success | Failure, seconds: float
         fold()
 
 
-@contextmanager
-def live_call(provider: str, waited_seconds: float) -> Iterator[None]:
-    """One live call runs while this is open; before, it waited for the limiter."""
-    LIMITER_WAIT.labels(labels.provider(provider)).observe(waited_seconds)
-    running = IN_FLIGHT.labels("live")
-    running.inc()
-    try:
-        yield
-    finally:
-        running.dec()
+class LiveCall:
+    """A call of a live completion, from the limiter's permission on. It runs until `ended` or the block's end.
+
+    Parameters
+    ----------
+    waited_seconds : what it waited for the limiter.
+    """
+
+    __slots__ = ("_model", "_provider", "_runs", "_started_at")
+
+    def __init__(self, provider: str, model: str, waited_seconds: float) -> None:
+        self._provider, self._model = provider, model
+        self._started_at = time.perf_counter()
+        self._runs = True
+        LIMITER_WAIT.labels(labels.provider(provider)).observe(waited_seconds)
+        IN_FLIGHT.labels("live").inc()
+
+    def first_chunk(self) -> None:
+        """The first event of a streamed answer is there."""
+        FIRST_CHUNK.labels(*_kind(self._provider, self._model)).observe(time.perf_counter() - self._started_at)
+
+    def ended(self, outcome: Success | Failure) -> None:
+        """Count it with what came of it."""
+        if self._runs:
+            called(self._provider, self._model, outcome, time.perf_counter() - self._started_at)
+            self.close()
+
+    def close(self) -> None:
+        if self._runs:
+            self._runs = False
+            IN_FLIGHT.labels("live").dec()
+
+    def __enter__(self) -> LiveCall:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
 
 
 def fold() -> None:

@@ -28,7 +28,7 @@ DUE_TO_RUNG = Histogram(
     "How long the oldest row of a claim had been due to be tried again.",
     buckets=LONG_SECONDS,
 )
-CLAIMED = Counter("llm_service_rows_claimed_total", "Rows that the scheduler claimed.", ["provider", "kind"])
+CLAIMED = Counter("llm_service_rows_claimed_total", "Rows that the scheduler claimed.", ["provider"])
 RETRIES = Counter("llm_service_row_retries_total", "Rows put back to be tried again.", ["provider", "reason"])
 RESCUED = Counter("llm_service_rows_rescued_total", "Rows taken back from workers.", ["cause"])
 RUNG_AGAIN = Counter("llm_service_rows_rung_again_total", "Rows whose doorbell nobody followed in time.")
@@ -82,6 +82,14 @@ def started(seconds: float, claimed: int, lags: list[float]) -> None:
         RUNG_TO_STARTED.observe(max(lags))
     if len(lags) < claimed:
         NOT_STARTED.inc(claimed - len(lags))
+
+
+def granted(provider: str, rows: int, waiting_for: str | None) -> None:
+    """Count what the limiter let start, and what it says is short."""
+    if rows:
+        GRANTED.labels(provider).inc(rows)
+    if waiting_for:
+        HELD_BACK.labels(provider, waiting_for).inc()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from core.errors import AddressRefused, InvalidInput
 from core.feedback import report
 from core.identity import Principal
 from core.limits import LimitKey
+from core.metrics_calls import LiveCall
 from core.providers import adapter_for
 from core.providers.failures import unreadable
 from core.providers.sse import DONE, error_event
@@ -62,7 +63,7 @@ def stream(principal: Principal, params: dict[str, Any], *, request_id: str, tim
 class _Opened:
     """A provider's answer that has begun."""
 
-    __slots__ = ("_permit", "first", "key", "reserved", "translator", "upstream")
+    __slots__ = ("_permit", "call", "first", "key", "reserved", "translator", "upstream")
 
     def __init__(
         self,
@@ -72,8 +73,10 @@ class _Opened:
         permit: limits.Permit,
         key: LimitKey,
         reserved: tuple[int, int],
+        call: LiveCall,
     ) -> None:
         self.upstream = upstream
+        self.call = call
         self.translator = translator
         self.first = first
         self._permit = permit
@@ -144,6 +147,7 @@ class _Streaming:
         permit = limits.acquire(
             key, connection.configured, *reserved, timeout_seconds=max(0.0, deadline - time.monotonic())
         )
+        live_call = LiveCall(route.provider, route.model, permit.waited_seconds)
         begun = False
         try:
             started_at = time.time()
@@ -158,21 +162,25 @@ class _Streaming:
             self._in_call = False
             if isinstance(outcome, Failure):
                 called = Called(outcome=outcome, readings=readings, started_at=started_at, ended_at=time.time())
+                live_call.ended(outcome)
                 report(key, reserved, called)
                 return outcome
             if readings:
                 limits.observe(key, readings)
             translator, first = outcome
             begun = True
-            return _Opened(upstream, translator, first, permit, key, reserved)
+            live_call.first_chunk()
+            return _Opened(upstream, translator, first, permit, key, reserved, live_call)
         finally:
             if not begun:
+                live_call.close()
                 permit.release()
 
     def _ended(self, attempt: Attempt[_Opened], opened: _Opened, success: Success, last: bytes) -> bytes:
         """Log an answer that came to its end; its last event with what it cost."""
         if not success.usage_reported:
             success = dataclasses.replace(success, usage=self._estimated(attempt.route, success.completion, None))
+        opened.call.ended(success)
         limits.settle(opened.key, opened.reserved, success.usage)
         limits.success(opened.key)
         assert attempt.connection is not None
@@ -187,6 +195,7 @@ class _Streaming:
 
     def _broken(self, attempt: Attempt[_Opened], opened: _Opened, failure: Failure) -> None:
         """Log an answer that failed after it had begun."""
+        opened.call.ended(failure)
         assert attempt.connection is not None
         if failure.reason.action is Action.STOP_CONNECTION:
             connections.stop(attempt.connection, failure.reason, failure.message)
@@ -201,6 +210,7 @@ class _Streaming:
         message = "the caller went away"
         if opened is not None:
             failure = opened.translator.interrupted(FailureReason.CANCELLED, message)
+            opened.call.ended(failure)
             used = self._record_part(attempt, RowStatus.CANCELLED, failure, wait=False)
             limits.settle(opened.key, opened.reserved, used)
         elif attempt.calls:

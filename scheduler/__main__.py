@@ -12,8 +12,10 @@ import threading  # noqa: E402
 import gevent  # noqa: E402
 import gevent.event  # noqa: E402
 
-from core import db, logs, notifications  # noqa: E402
+from core import db, logs, metrics_process, notifications  # noqa: E402
 from core.dispatch.doorbell import make_broker  # noqa: E402
+from core.metrics_backlog import Backlog  # noqa: E402
+from core.metrics_dispatch import timed  # noqa: E402
 from scheduler import tasks  # noqa: E402
 from scheduler.dispatch import Dispatcher  # noqa: E402
 from scheduler.leader import lead  # noqa: E402
@@ -26,22 +28,27 @@ def main() -> int:
     logs.configure("scheduler")
     broker = make_broker()
     leading = threading.Event()
-    pollers = [
-        Poller("dispatch", Dispatcher(broker).tick, leading),
-        Poller("stops and windows", tasks.stops_and_windows, leading),
-        Poller("rescue", tasks.Rescue(broker).tick, leading),
-        Poller("webhooks", tasks.Webhooks(broker).tick, leading),
-        Poller("housekeeping", tasks.housekeeping, leading),
-    ]
+    work = {
+        "dispatch": Dispatcher(broker).tick,
+        "stops and windows": tasks.stops_and_windows,
+        "rescue": tasks.Rescue(broker).tick,
+        "webhooks": tasks.Webhooks(broker).tick,
+        "housekeeping": tasks.housekeeping,
+    }
+    pollers = [Poller(name, timed(name, task), leading) for name, task in work.items()]
     for poller in pollers:
         poller.start()
     gevent.spawn(lead, leading)
     gevent.spawn(_wake_on_news, pollers)
+    metrics_process.start("scheduler")
+    backlog = Backlog(leading)
+    gevent.spawn(backlog.run)
     stop = gevent.event.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop.set)
     log.info("scheduler ready")
     stop.wait()
+    backlog.clear()
     db.configure(None)
     log.info("stopped")
     return 0

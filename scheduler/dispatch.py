@@ -13,7 +13,7 @@ import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
-from core import db, limits, pricing
+from core import db, limits, metrics_dispatch, pricing
 from core.dispatch import claim, recover
 from core.dispatch.claim import Flight, OpenLane
 from core.dispatch.doorbell import SLICE_ROWS, ring
@@ -148,6 +148,7 @@ class Dispatcher:
             candidates,
             in_flight=in_flight.get(lane.connection_id, 0),
         )
+        metrics_dispatch.granted(lane.provider, grant.granted, grant.waiting_for)
         if not grant.granted:
             return 0, grant.wait_seconds
         again = [row[0] for row in due[: grant.granted]]
@@ -156,6 +157,7 @@ class Dispatcher:
         with db.connection() as connection:
             if again:
                 claimed += claim.claim_due(connection, lane, again)
+                metrics_dispatch.DUE_TO_RUNG.observe(due[0][3])
             if count:
                 claimed += self._claim_fresh(connection, lane, fresh[:count], reserved[:count])
         lane.due -= len(again)
@@ -163,6 +165,7 @@ class Dispatcher:
         for tokens in candidates[len(claimed) : grant.granted]:
             # The batch was paused or stopped in this moment: what was taken for its rows goes back.
             limits.settle(key, tokens, None)
+        metrics_dispatch.CLAIMED.labels(lane.provider).inc(len(claimed))
         self._ring(lane, claimed)
         return len(claimed), grant.wait_seconds
 

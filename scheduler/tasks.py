@@ -9,7 +9,7 @@ import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
-from core import db, idempotency, webhooks
+from core import db, idempotency, metrics_dispatch, webhooks
 from core.dispatch import recover
 from core.dispatch.doorbell import ring, ring_webhook
 
@@ -31,12 +31,15 @@ class Rescue:
     def tick(self) -> float:
         rows = recover.rescue_dead_workers()
         if rows:
+            metrics_dispatch.RESCUED.labels("worker_dead").inc(rows)
             log.warning("%d rows of dead workers are run again", rows)
         if time.monotonic() >= self._overdue_at:
             self._overdue_at = time.monotonic() + 15
             if overdue := recover.rescue_overdue_calls():
+                metrics_dispatch.RESCUED.labels("call_overdue").inc(overdue)
                 log.warning("%d calls outlived their deadline and are run again", overdue)
         missed = recover.missed_doorbells()
+        metrics_dispatch.RUNG_AGAIN.inc(sum(len(part.rows) for part in missed))
         try:
             ring(self._broker, missed)
         except (dramatiq.errors.ConnectionError, redis.RedisError):

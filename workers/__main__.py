@@ -16,7 +16,7 @@ import dramatiq  # noqa: E402
 import gevent  # noqa: E402
 import gevent.event  # noqa: E402
 
-from core import db, logs, notifications  # noqa: E402
+from core import db, logs, metrics_process, notifications  # noqa: E402
 from core.db import DatabaseDown  # noqa: E402
 from core.settings import settings  # noqa: E402
 from workers import broker as brokers  # noqa: E402
@@ -34,6 +34,7 @@ def main() -> int:
     logs.configure("worker")
     _allow_many_sockets()
     executor = Executor(settings().worker_concurrency)
+    sampler = metrics_process.start("worker", executor.sample)
     _begin(executor)
     worker = dramatiq.Worker(brokers.build(executor), worker_timeout=IDLE_MILLISECONDS, worker_threads=CONSUMERS)
     stop = gevent.event.Event()
@@ -56,6 +57,7 @@ def main() -> int:
     executor.draining = True
     worker.stop(timeout=5_000)
     drained = executor.drain(settings().drain_seconds)
+    sampler.sample()
     try:
         executor.end()
     except DatabaseDown:

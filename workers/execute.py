@@ -12,8 +12,9 @@ from uuid import UUID
 
 import gevent
 import orjson
+import structlog
 
-from core import connections, feedback, limits
+from core import connections, feedback, limits, metrics_calls, metrics_dispatch
 from core.call import Called, call, priced
 from core.connections import LoadedConnection
 from core.dispatch import workers
@@ -72,9 +73,17 @@ class Executor:
             gevent.sleep(0.01)
         if self.draining or self.worker_id is None:
             return
-        for row in start(self.worker_id, created_at, rows):
+        began = time.perf_counter()
+        started = start(self.worker_id, created_at, rows)
+        metrics_dispatch.started(time.perf_counter() - began, len(rows), [row.rung_seconds for row in started])
+        for row in started:
             self.in_hand[row.id] = row.fence
             gevent.spawn(self._run, row)
+
+    def sample(self) -> None:
+        """Tell the metrics what is in hand now."""
+        metrics_calls.IN_FLIGHT.labels("batch").set(len(self.in_hand))
+        metrics_dispatch.PENDING.labels("batch").set(self._recorder.pending())
 
     def aside(self, work: Callable[[], None]) -> None:
         """Run something that is no row in a greenlet of its own; a drain waits for it too."""
@@ -134,6 +143,7 @@ class Executor:
             self._lag = time.monotonic() - before - pause
 
     def _run(self, row: Started) -> None:
+        structlog.contextvars.bind_contextvars(batch_id=public("batch", row.batch_id), row_id=row.id)
         outcome: Ended | Again
         try:
             outcome = self._outcome(row)
@@ -156,6 +166,7 @@ class Executor:
         except NotFound:
             return _after(row, Failure(reason=FailureReason.NOT_CONFIGURED, message="the provider was removed"))
         called = call(connection, row.model, orjson.loads(row.body), timeout_seconds=settings().call_timeout_seconds)
+        metrics_calls.called(row.provider, row.model, called.outcome, called.ended_at - called.started_at)
         feedback.report(key, reserved, called)
         if isinstance(called.outcome, Success):
             return _ended(row, called, called.outcome, connection)
@@ -166,7 +177,8 @@ class Executor:
     def _write(self, outcomes: list[Ended | Again]) -> None:
         ended = [outcome for outcome in outcomes if isinstance(outcome, Ended)]
         again = [outcome for outcome in outcomes if isinstance(outcome, Again)]
-        record(ended, again)
+        with metrics_dispatch.flush("batch", len(outcomes)):
+            record(ended, again)
         for outcome in outcomes:
             if self.in_hand.get(outcome.id) == outcome.fence:
                 del self.in_hand[outcome.id]
@@ -202,6 +214,7 @@ def _after(row: Started, failure: Failure, *, sent: bool = False) -> Ended | Aga
         retry_after_seconds=failure.retry_after_seconds,
     )
     if retry is not None:
+        metrics_dispatch.RETRIES.labels(row.provider, failure.reason).inc()
         return Again(
             id=row.id,
             fence=row.fence,

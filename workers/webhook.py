@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
 from uuid import UUID
 
-from core import egress, webhooks
+import structlog
+
+from core import egress, metrics_dispatch, webhooks
 from core.egress.errors import EgressError
 from core.errors import AddressRefused
+from core.ids import public
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +24,8 @@ def deliver(delivery_id: UUID, fence: int) -> None:
     delivery = webhooks.begin(delivery_id, fence)
     if delivery is None:
         return
+    structlog.contextvars.bind_contextvars(delivery_id=public("evt", delivery_id))
+    began = time.perf_counter()
     status: int | None = None
     error: str | None = None
     try:
@@ -36,5 +42,7 @@ def deliver(delivery_id: UUID, fence: int) -> None:
             error = f"the receiver answered {status}"
     except (EgressError, AddressRefused) as failed:
         error = failed.detail
+    outcome = "delivered" if error is None else "no_answer" if status is None else "refused"
+    metrics_dispatch.WEBHOOK.labels(outcome).observe(time.perf_counter() - began)
     webhooks.finish(delivery, status=status, error=error)
     log.info("webhook %s attempt %d: %s", delivery.event_type, delivery.attempts + 1, error or status)

@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
+from core import partitions
 from core.db import RawConnection
 from core.dispatch.doorbell import Slice
 from core.ids import BLOCK_BITS
@@ -111,10 +112,11 @@ def capacity(connection: RawConnection) -> int:
 def estimates(connection: RawConnection, lane: OpenLane, start_n: int, count: int) -> list[tuple[int, int]]:
     """Estimated (input, output) tokens of the lane's rows start_n, start_n + 1, ..."""
     first = lane.id << BLOCK_BITS
+    partition = partitions.holding(connection, "completion", lane.created_at)
     rows = connection.execute(
-        "SELECT estimated_input_tokens AS i, estimated_output_tokens AS o FROM completion"
-        " WHERE created_at = %s AND id >= %s AND id < %s ORDER BY id",
-        (lane.created_at, first + start_n, first + min(start_n + count, lane.total)),
+        f"SELECT estimated_input_tokens AS i, estimated_output_tokens AS o FROM {partition}"  # noqa: S608
+        " WHERE id >= %s AND id < %s ORDER BY id",
+        (first + start_n, first + min(start_n + count, lane.total)),
     )
     return [(row["i"], row["o"]) for row in rows]
 
@@ -152,14 +154,18 @@ def claim_fresh(
     return [(row["completion_id"], 1) for row in rows]
 
 
-def due_rows(connection: RawConnection, lane_id: int, count: int) -> list[tuple[int, int, int]]:
-    """Rows of the lane whose time to be tried again has come: (id, estimated input, estimated output), oldest first."""
+def due_rows(connection: RawConnection, lane_id: int, count: int) -> list[tuple[int, int, int, float]]:
+    """Rows of the lane whose time to be tried again has come, oldest first.
+
+    Returns (id, estimated input, estimated output, seconds it has been due) of each.
+    """
     rows = connection.execute(
-        "SELECT completion_id, estimated_input_tokens AS i, estimated_output_tokens AS o FROM lease"
+        "SELECT completion_id, estimated_input_tokens AS i, estimated_output_tokens AS o,"
+        " extract(epoch FROM now() - due_at)::float8 AS late FROM lease"
         " WHERE lane_id = %s AND due_at <= now() ORDER BY due_at LIMIT %s",
         (lane_id, count),
     )
-    return [(row["completion_id"], row["i"], row["o"]) for row in rows]
+    return [(row["completion_id"], row["i"], row["o"], row["late"]) for row in rows]
 
 
 def claim_due(connection: RawConnection, lane: OpenLane, ids: list[int]) -> list[tuple[int, int]]:

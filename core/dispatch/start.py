@@ -29,6 +29,8 @@ class Started:
     strikes: int
     estimated_input: int
     estimated_output: int
+    #: since its claim, by the database's clock
+    rung_seconds: float = 0.0
 
 
 def start(worker_id: UUID, created_at: datetime, rows: list[tuple[int, int]]) -> list[Started]:
@@ -62,10 +64,12 @@ WITH mine AS (
       AND EXISTS (SELECT FROM worker WHERE id = %(worker)s AND lease_expires_at > now())
     RETURNING lease.completion_id AS id, lease.fence, lease.batch_id, lease.tenant_id, lease.connection_id,
               lease.attempts, lease.strikes, lease.estimated_input_tokens AS estimated_input,
-              lease.estimated_output_tokens AS estimated_output, lease.lane_id
+              lease.estimated_output_tokens AS estimated_output, lease.lane_id,
+              extract(epoch FROM now() - lease.rung_at)::float8 AS rung_seconds
 )
 SELECT mine.id, mine.fence, mine.batch_id, mine.tenant_id, lane.project_id, mine.connection_id, lane.provider,
-       lane.model, request.body, mine.attempts, mine.strikes, mine.estimated_input, mine.estimated_output
+       lane.model, request.body, mine.attempts, mine.strikes, mine.estimated_input, mine.estimated_output,
+       mine.rung_seconds
 FROM mine
 JOIN lane ON lane.id = mine.lane_id
 JOIN completion_request request ON request.completion_id = mine.id AND request.created_at = %(created_at)s
