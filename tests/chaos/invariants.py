@@ -123,11 +123,8 @@ def _calls(trial: Trial, report: Report) -> list[str]:
             beyond += max(0, counts["calls"] - counted)
     if beyond > report.unknown:
         wrong.append(f"I5: {beyond} calls beyond those counted as attempts; {report.unknown} were of unknown outcome")
-    if (
-        trial.weather == "fair"
-        and not report.unknown
-        and report.executed != sum(batch.count for batch in trial.batches)
-    ):
+    once = sum(batch.count for batch in accepted)
+    if trial.weather == "fair" and not report.unknown and report.executed != once:
         wrong.append(f"I5: {report.executed} calls were paid for, with {report.attempts} attempts counted")
     return wrong
 
