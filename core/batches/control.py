@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 
-from core import db, webhooks
+from core import db, partitions, webhooks
 from core.batches import ingest
 from core.batches.options import BatchOptions
 from core.errors import Conflict, FieldError, InvalidInput, NotFound
@@ -160,10 +160,12 @@ def _again(principal: Principal, batch_id: UUID, created_at: datetime, wanted: l
         while first < last:
             with db.connection(principal.tenant_id) as connection:
                 rows = connection.execute(
-                    _AGAIN,
+                    _AGAIN.format(
+                        completion=partitions.holding(connection, "completion", created_at),
+                        request=partitions.holding(connection, "completion_request", created_at),
+                    ),
                     {
                         "tenant": principal.tenant_id,
-                        "created_at": created_at,
                         "first": first,
                         "last": last,
                         "wanted": wanted,
@@ -189,10 +191,10 @@ def delete(principal: Principal, batch_id: UUID) -> None:
         for lane in lanes:
             first = lane["id"] << ingest.BLOCK_BITS
             for table, column in _ROWS_OF_A_BATCH:
+                partition = partitions.holding(connection, table, row["created_at"])
                 connection.execute(
-                    f"DELETE FROM {table} WHERE tenant_id = %s AND created_at = %s"  # noqa: S608
-                    f" AND {column} >= %s AND {column} < %s",
-                    (principal.tenant_id, row["created_at"], first, first + lane["total"]),
+                    f"DELETE FROM {partition} WHERE tenant_id = %s AND {column} >= %s AND {column} < %s",  # noqa: S608
+                    (principal.tenant_id, first, first + lane["total"]),
                 )
         connection.execute("DELETE FROM batch_error WHERE batch_id = %s", (batch_id,))
         connection.execute("DELETE FROM batch WHERE id = %s AND tenant_id = %s", (batch_id, principal.tenant_id))
@@ -217,9 +219,9 @@ def _locked(connection: db.RawConnection, principal: Principal, batch_id: UUID) 
 
 _AGAIN = """
 SELECT c.id, c.custom_id, r.body
-FROM completion c
-JOIN completion_request r ON r.completion_id = c.id AND r.created_at = %(created_at)s
-WHERE c.tenant_id = %(tenant)s AND c.created_at = %(created_at)s AND c.id >= %(first)s AND c.id < %(last)s
+FROM {completion} c
+JOIN {request} r ON r.completion_id = c.id
+WHERE c.tenant_id = %(tenant)s AND c.id >= %(first)s AND c.id < %(last)s
   AND c.status = ANY(%(wanted)s)
 ORDER BY c.id LIMIT 1000
 """

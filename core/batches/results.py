@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 
-from core import db
+from core import db, partitions
 from core.batches.read import money_text, time_text
 from core.errors import NotFound, NotYetAvailable
 from core.identity import Principal
@@ -56,10 +56,10 @@ def rows(principal: Principal, batch_id: UUID, *, partial: bool = False) -> Iter
                 (batch_id, principal.tenant_id),
             )
         ]
-    return _rows(principal, batch_id, batch["created_at"], lanes)
+    return _rows(principal, batch["created_at"], lanes)
 
 
-def _rows(principal: Principal, batch_id: UUID, created_at: datetime, lanes: list[_Lane]) -> Iterator[bytes]:
+def _rows(principal: Principal, created_at: datetime, lanes: list[_Lane]) -> Iterator[bytes]:
     size = FIRST_PAGE_ROWS
     for lane in lanes:
         next_id, end = lane.first_id, lane.first_id + lane.total
@@ -67,11 +67,12 @@ def _rows(principal: Principal, batch_id: UUID, created_at: datetime, lanes: lis
             # A transaction a page: a slow reader must not hold one open.
             with db.connection(principal.tenant_id) as connection:
                 found = connection.execute(
-                    _PAGE,
+                    _PAGE.format(
+                        completion=partitions.holding(connection, "completion", created_at),
+                        response=partitions.holding(connection, "completion_response", created_at),
+                    ),
                     {
                         "tenant": principal.tenant_id,
-                        "batch": batch_id,
-                        "created_at": created_at,
                         "first": next_id,
                         "end": end,
                         "limit": size,
@@ -85,20 +86,15 @@ def _rows(principal: Principal, batch_id: UUID, created_at: datetime, lanes: lis
             size = max(1, min(MAX_PAGE_ROWS, PAGE_BYTES * len(found) // max(read, 1), size * 4))
 
 
-# created_at names the partition; the ids of a lane are one range of the primary key.
+# The ids of a lane are one range of the primary key.
 _PAGE = """
-SELECT completion.id, custom_id, status, completion.model, provider, processing, attempts, request_sha256,
+SELECT c.id, custom_id, status, c.model, provider, processing, attempts, request_sha256,
        input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_usd,
        error_type, error_message, provider_status, started_at, ended_at, response.body AS response
-FROM completion
-LEFT JOIN completion_response AS response
-       ON response.completion_id = completion.id AND response.created_at = completion.created_at
-      AND response.tenant_id = completion.tenant_id
-WHERE completion.tenant_id = %(tenant)s AND completion.batch_id = %(batch)s
-  AND completion.created_at = %(created_at)s
-  AND completion.id >= %(first)s AND completion.id < %(end)s
-  AND completion.status <> 'pending'
-ORDER BY completion.id
+FROM {completion} AS c
+LEFT JOIN {response} AS response ON response.completion_id = c.id AND response.tenant_id = c.tenant_id
+WHERE c.tenant_id = %(tenant)s AND c.id >= %(first)s AND c.id < %(end)s AND c.status <> 'pending'
+ORDER BY c.id
 LIMIT %(limit)s
 """
 

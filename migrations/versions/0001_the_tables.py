@@ -367,6 +367,18 @@ GRANT USAGE ON SCHEMA public TO llm_service_tenant;
 
 # A day whose rows already lie in the default partition stays there: moving them is not worth a lock.
 PARTITIONS = """
+CREATE FUNCTION guard_partition(child text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    -- statements that name a partition are bound like those that name its parent
+    EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', child);
+    EXECUTE format(
+        'CREATE POLICY own_rows ON %I TO llm_service_tenant'
+        ' USING (tenant_id = nullif(current_setting(%L, true), %L)::uuid)', child, 'app.tenant_id', ''
+    );
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I TO llm_service_tenant', child);
+END $$;
+
 CREATE FUNCTION ensure_partitions(first_day date, last_day date) RETURNS integer
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -378,6 +390,7 @@ BEGIN
     FOREACH parent IN ARRAY ARRAY['completion', 'completion_request', 'completion_response'] LOOP
         IF to_regclass(parent || '_default') IS NULL THEN
             EXECUTE format('CREATE TABLE %I PARTITION OF %I DEFAULT', parent || '_default', parent);
+            PERFORM guard_partition(parent || '_default');
         END IF;
         FOR day IN SELECT generate_series(first_day, last_day, interval '1 day')::date LOOP
             child := parent || '_p' || to_char(day, 'YYYYMMDD');
@@ -391,6 +404,7 @@ BEGIN
                         -- each row is updated once: with room on its page that update leaves the indexes alone
                         EXECUTE format('ALTER TABLE %I SET (fillfactor = 60)', child);
                     END IF;
+                    PERFORM guard_partition(child);
                     made := made + 1;
                 EXCEPTION WHEN check_violation OR duplicate_table THEN
                     NULL;
