@@ -88,6 +88,10 @@ class Project(SQLModel, table=True):
     name: str = _text()
     #: `retry` or `fail`: what becomes of a call whose outcome a crash left unknown
     on_unknown_outcome: str = _text(default="retry")
+    #: `full`, or `metadata_only`: prompts and answers are not kept
+    log_bodies: str = _text(default="full")
+    #: completions older than this are removed; null: none are
+    retention_days: int | None = None
     #: signs what webhook receivers get; encrypted like a provider key
     webhook_secret_ciphertext: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     webhook_secret_version: int | None = None
@@ -302,9 +306,12 @@ class Completion(SQLModel, table=True):
     started_at: datetime | None = _time(nullable=True)
     ended_at: datetime | None = _time(nullable=True)
     first_token_ms: int | None = None
+    #: once it has ended: what the provider was asked for, while `model` is what it says has answered
+    model_called: str | None = _text(nullable=True)
 
     __table_args__ = (
         Index("completion_custom_id", "batch_id", "custom_id", "created_at", unique=True),
+        Index("completion_log", "project_id", "created_at", "id"),
         {"postgresql_partition_by": "RANGE (created_at)"},
     )
 
@@ -411,3 +418,35 @@ class WebhookDelivery(SQLModel, table=True):
         Index("webhook_delivery_due", "due_at", postgresql_where=text("status = 'pending'")),
         Index("webhook_delivery_list", "project_id", "created_at", "id"),
     )
+
+
+class Rollup(SQLModel, table=True):
+    """What ended in one hour, added up: written in the transaction that ends the rows."""
+
+    project_id: UUID = Field(primary_key=True)
+    #: when the rows ended, cut to the hour in UTC
+    hour: datetime = _time(key=True)
+    provider: str = Field(sa_column=Column(Text, primary_key=True))
+    #: as the provider was asked for it
+    model: str = Field(sa_column=Column(Text, primary_key=True))
+    processing: str = Field(sa_column=Column(Text, primary_key=True))
+    status: str = Field(sa_column=Column(Text, primary_key=True))
+    #: empty for rows that succeeded
+    error_type: str = Field(sa_column=Column(Text, primary_key=True))
+    tenant_id: UUID
+    requests: int = Field(sa_column=Column(BigInteger, nullable=False))
+    attempts: int = Field(sa_column=Column(BigInteger, nullable=False))
+    input_tokens: int = Field(sa_column=Column(BigInteger, nullable=False))
+    output_tokens: int = Field(sa_column=Column(BigInteger, nullable=False))
+    cached_tokens: int = Field(sa_column=Column(BigInteger, nullable=False))
+    cache_write_tokens: int = Field(sa_column=Column(BigInteger, nullable=False))
+    reasoning_tokens: int = Field(sa_column=Column(BigInteger, nullable=False))
+    cost_usd: Decimal = Field(sa_column=Column(Numeric, nullable=False))
+    savings_usd: Decimal = Field(sa_column=Column(Numeric, nullable=False))
+    #: answers of models without a known price
+    unpriced: int = Field(sa_column=Column(BigInteger, nullable=False))
+    #: histograms (core/histogram.py) of milliseconds
+    latency: Decimal = Field(sa_column=Column(Numeric, nullable=False))
+    first_token: Decimal = Field(sa_column=Column(Numeric, nullable=False))
+
+    __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -12,8 +13,10 @@ from core import db
 from core.batches.ingest import new_block
 from core.dispatch.recorder import Recorder
 from core.ids import BLOCK_BITS, BLOCK_SIZE
+from core.logbook import bodies
 from core.providers.types import Usage
-from core.states import FailureReason, RowStatus
+from core.rollup import Key, Sums, hour_of
+from core.states import FailureReason, Processing, RowStatus
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,7 +30,9 @@ class LiveRow:
     project_id: UUID
     status: RowStatus
     model_requested: str
+    #: as the provider says who answered, and as it was asked for
     model: str
+    model_called: str | None = None
     provider: str
     connection_id: UUID
     request_id: str
@@ -44,6 +49,8 @@ class LiveRow:
     provider_status: int | None
     started_at: datetime
     ended_at: datetime
+    #: from started_at to the first piece of a streamed answer
+    first_token_ms: int | None = None
 
 
 _lock = threading.Lock()
@@ -67,16 +74,45 @@ def _write(rows: list[LiveRow]) -> None:
         for row in rows:
             if row.id is None:
                 row.id = _new_id(connection)
+        bare = bodies.not_kept(connection, {row.project_id for row in rows})
+        kept = [row for row in rows if row.project_id not in bare]
         with connection.cursor() as cursor:
-            cursor.executemany(_COMPLETION, [_values(row) for row in rows])
+            cursor.executemany(_COMPLETION, [_values(row) for row in rows], returning=True)
+            new = {found["id"] for result in cursor.results() for found in result}
             cursor.executemany(
                 _BODY.format("completion_request"),
-                [(row.id, row.started_at, row.tenant_id, row.request) for row in rows],
+                [(row.id, row.started_at, row.tenant_id, row.request) for row in kept],
             )
             cursor.executemany(
                 _BODY.format("completion_response"),
-                [(row.id, row.started_at, row.tenant_id, row.response) for row in rows if row.response is not None],
+                [(row.id, row.started_at, row.tenant_id, row.response) for row in kept if row.response is not None],
             )
+        _sums(row for row in rows if row.id in new).write(connection)
+
+
+def _sums(rows: Iterable[LiveRow]) -> Sums:
+    """What statistics gain by rows that were written now, and not by an earlier try whose reply was lost."""
+    sums = Sums()
+    for row in rows:
+        sums.add(
+            Key(
+                row.project_id,
+                hour_of(row.ended_at),
+                row.provider,
+                row.model_called or row.model,
+                Processing.REALTIME,
+                row.status,
+                row.reason or "",
+            ),
+            row.tenant_id,
+            attempts=row.attempts,
+            usage=row.usage,
+            cost_usd=row.cost_usd,
+            list_cost_usd=row.list_cost_usd,
+            duration_ms=(row.ended_at - row.started_at).total_seconds() * 1000,
+            first_token_ms=row.first_token_ms,
+        )
+    return sums
 
 
 def _new_id(connection: db.RawConnection) -> int:
@@ -117,15 +153,19 @@ def _values(row: LiveRow) -> tuple[object, ...]:
         row.provider_status,
         row.started_at,
         row.ended_at,
+        row.first_token_ms,
+        row.model_called or row.model,
     )
 
 
 _COMPLETION = """
 INSERT INTO completion (id, created_at, tenant_id, project_id, status, model_requested, model, provider, connection_id,
     request_id, request_sha256, input_tokens, output_tokens, cached_tokens, cache_write_tokens, reasoning_tokens,
-    cost_usd, list_cost_usd, price_version, attempts, error_type, error_message, provider_status, started_at, ended_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    cost_usd, list_cost_usd, price_version, attempts, error_type, error_message, provider_status, started_at, ended_at,
+    first_token_ms, model_called)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
+RETURNING id
 """
 
 _BODY = "INSERT INTO {} (completion_id, created_at, tenant_id, body) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"

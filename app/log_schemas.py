@@ -1,0 +1,103 @@
+"""The shapes of logs and statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import validate
+from webargs import fields
+
+from app.schemas import CUSTOM_ID_MAX, PageQuery, RowErrorSchema, Text, UsageSchema, Whole
+from core.states import ProviderType, RowStatus
+
+_STATUSES = [status.value for status in RowStatus]
+_PROVIDERS = [provider.value for provider in ProviderType]
+
+
+def time_field(description: str) -> Any:
+    """A moment with its zone, RFC 3339."""
+    return fields.AwareDateTime(format="iso", load_default=None, metadata={"description": description})
+
+
+class LogQuery(PageQuery):
+    model = Text(load_default=None, metadata={"description": "As asked for, as called, or as it answered"})
+    provider = Text(load_default=None, validate=validate.OneOf(_PROVIDERS))
+    status = Text(load_default=None, validate=validate.OneOf(_STATUSES))
+    batch_id = Text(load_default=None)
+    custom_id = Text(load_default=None, validate=validate.Length(1, CUSTOM_ID_MAX))
+    since = time_field("Created then or later")
+    since.data_key = "from"
+    until = time_field("Created before")
+    until.data_key = "to"
+    text = Text(
+        data_key="q",
+        load_default=None,
+        validate=validate.Length(2, 200),
+        metadata={"description": "In prompt or answer, case aside. A page looks a bounded way back; follow the cursor"},
+    )
+    min_duration_ms = fields.Float(load_default=None, validate=validate.Range(0, 1e9))
+
+
+class LogSchema(ma.Schema):
+    """One completion, real-time or a batch's row."""
+
+    id = fields.String()
+    request_id = fields.String(allow_none=True)
+    batch_id = fields.String(allow_none=True)
+    custom_id = fields.String(allow_none=True)
+    status = fields.String(validate=validate.OneOf(_STATUSES))
+    processing = fields.String()
+    provider = fields.String()
+    model_requested = fields.String(metadata={"description": "As the caller named it"})
+    model = fields.String(metadata={"description": "As the provider was asked for it"})
+    model_answered = fields.String(allow_none=True, metadata={"description": "As the provider says who answered"})
+    prompt = fields.List(fields.Dict(), allow_none=True, metadata={"description": "The messages"})
+    response = fields.Dict(allow_none=True, metadata={"description": "The completion object"})
+    bodies = fields.String(
+        validate=validate.OneOf(["included", "too_long", "not_kept"]),
+        metadata={"description": "Whether prompt and response are here; `too_long` for a list: see the log itself"},
+    )
+    usage = fields.Nested(UsageSchema, allow_none=True)
+    cost_usd = fields.String(allow_none=True)
+    savings_usd = fields.String(allow_none=True)
+    error = fields.Nested(RowErrorSchema, allow_none=True)
+    attempts = fields.Integer()
+    time_to_first_token_ms = fields.Integer(allow_none=True)
+    duration_ms = fields.Float(allow_none=True)
+    created_at = fields.DateTime()
+    started_at = fields.DateTime(allow_none=True)
+    ended_at = fields.DateTime(allow_none=True)
+
+
+class OneLogSchema(LogSchema):
+    """One completion with all that was sent."""
+
+    request = fields.Dict(allow_none=True)
+    request_sha256 = fields.String(allow_none=True)
+    price_version = fields.String(allow_none=True)
+
+
+class ProjectChange(ma.Schema):
+    """What of a project can be changed; what is left out stays."""
+
+    name = Text(validate=validate.Length(1, 200))
+    log_bodies = Text(
+        validate=validate.OneOf(["full", "metadata_only"]),
+        metadata={"description": "`metadata_only`: prompts and answers are not kept"},
+    )
+    retention_days = Whole(
+        allow_none=True,
+        validate=validate.Range(1, 3650),
+        metadata={"description": "Completions and their batches are removed after so many days; null: never"},
+    )
+    on_unknown_outcome = Text(
+        validate=validate.OneOf(["retry", "fail"]),
+        metadata={"description": "What becomes of a call whose outcome a crash left unknown"},
+    )
+
+
+class ProjectSchema(ProjectChange):
+    id = fields.String()
+    tenant_id = fields.String()
+    created_at = fields.DateTime()
