@@ -1,0 +1,235 @@
+"""Live completions against the simulator: retries, fallbacks, streams however they end, and the rows they leave."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from core import completions, connections, crypto, db, identity, mappings, streaming
+from core.dispatch import live
+from core.errors import InvalidInput, ProviderFailed
+from core.identity import Principal
+from core.settings import settings
+from core.streaming import CallerGone
+from simulator.handle import SimulatorHandle
+
+PARAMS: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hello nonce-core"}]}
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[SimulatorHandle]:
+    with SimulatorHandle() as handle:
+        yield handle
+
+
+@pytest.fixture
+def simulator(started: SimulatorHandle) -> SimulatorHandle:
+    started.reset()
+    return started
+
+
+@pytest.fixture
+def principal(
+    database_url: str, redis_url: str, simulator: SimulatorHandle, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Principal]:
+    """A project with both providers at the simulator."""
+    for name, value in {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "LLM_SERVICE_KEK": crypto.new_kek_text().reveal(),
+        "LLM_SERVICE_EGRESS_ALLOW": "127.0.0.0/8",
+        "LLM_SERVICE_OPENAI_BASE_URL": simulator.openai_url,
+        "LLM_SERVICE_ANTHROPIC_BASE_URL": simulator.url,
+    }.items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    tenant = identity.create_tenant("test")
+    project = identity.create_project(tenant.id, "test")
+    key = identity.create_key(tenant.id, project.id, name="test")
+    found = Principal(tenant.id, project.id, key.key.id)
+    for provider in ("openai", "anthropic"):
+        connections.put(found, {"providerType": provider, "apiKey": f"sk-test-{project.id.hex}"})
+    yield found
+    assert live.recorder().drain(10)
+    settings.cache_clear()
+
+
+def complete(principal: Principal, **changes: Any) -> dict[str, Any]:
+    return dict(
+        orjson.loads(completions.complete(principal, {**PARAMS, **changes}, request_id="req_test", timeout_seconds=10))
+    )
+
+
+def stream(principal: Principal, **changes: Any) -> Iterator[bytes]:
+    params = {**PARAMS, "stream": True, **changes}
+    return streaming.stream(principal, params, request_id="req_test", timeout_seconds=10)
+
+
+def row() -> dict[str, Any]:
+    """The only completion in the database, once it is written."""
+    deadline = time.monotonic() + 5
+    while True:
+        with db.connection() as connection:
+            found = connection.execute(
+                "SELECT c.*, q.body AS request, r.body AS response FROM completion AS c"
+                " LEFT JOIN completion_request AS q ON q.completion_id = c.id"
+                " LEFT JOIN completion_response AS r ON r.completion_id = c.id"
+            ).fetchall()
+        if found or time.monotonic() > deadline:
+            [only] = found
+            return only
+        time.sleep(0.01)
+
+
+def chunks(events: bytes) -> list[dict[str, Any]]:
+    return [
+        orjson.loads(event.removeprefix(b"data: ")) for event in events.split(b"\n\n") if event.startswith(b"data: {")
+    ]
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "claude-haiku-4-5"])
+def test_a_completion_is_logged_before_it_is_given(principal: Principal, model: str) -> None:
+    answer = complete(principal, model=model)
+
+    logged = row()
+    assert logged["status"] == "succeeded"
+    assert orjson.loads(logged["response"]) == answer
+    assert logged["input_tokens"] == answer["usage"]["prompt_tokens"]
+    assert float(answer["cost_usd"]) == float(logged["cost_usd"]) > 0
+
+
+def test_what_is_transient_is_tried_again(principal: Principal, simulator: SimulatorHandle) -> None:
+    simulator.config(faults=[{"kind": "500", "count": 2}])
+
+    assert complete(principal)["provider"] == "openai"
+
+    assert row()["attempts"] == 3
+
+
+def test_the_last_failure_is_what_the_caller_hears(principal: Principal, simulator: SimulatorHandle) -> None:
+    simulator.config(faults=[{"kind": "500"}])
+
+    with pytest.raises(ProviderFailed) as caught:
+        complete(principal)
+
+    assert (caught.value.reason, caught.value.provider_status) == ("provider_error", 500)
+    assert (row()["status"], row()["error_type"]) == ("failed", "provider_error")
+
+
+@pytest.mark.parametrize("make", [lambda p, **c: complete(p, **c), lambda p, **c: list(stream(p, **c))])
+def test_a_fallback_answers_when_the_first_is_out_of_quota(
+    principal: Principal, simulator: SimulatorHandle, make: Callable[..., Any]
+) -> None:
+    mappings.put(principal, "fast", {"model": "gpt-4o-mini", "fallbacks": [{"model": "claude-haiku-4-5"}]})
+    simulator.config(faults=[{"kind": "quota", "vendor": "openai"}])
+
+    make(principal, model="fast")
+
+    assert (row()["provider"], row()["model_requested"], row()["status"]) == ("anthropic", "fast", "succeeded")
+
+
+@pytest.mark.parametrize("make", [lambda p, **c: complete(p, **c), lambda p, **c: list(stream(p, **c))])
+def test_no_fallback_for_a_wrong_request(
+    principal: Principal, simulator: SimulatorHandle, make: Callable[..., Any]
+) -> None:
+    mappings.put(principal, "fast", {"model": "gpt-4o-mini", "fallbacks": [{"model": "claude-haiku-4-5"}]})
+    simulator.config(faults=[{"kind": "400", "vendor": "openai"}])
+
+    with pytest.raises(ProviderFailed):
+        make(principal, model="fast")
+
+    assert simulator.ledger()["calls"] == 1
+
+
+def test_a_wrong_stream_is_refused_before_it_begins(principal: Principal) -> None:
+    with pytest.raises(InvalidInput):
+        stream(principal, temperature=9)
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "claude-haiku-4-5"])
+@pytest.mark.parametrize("usage", [False, True])
+def test_a_stream_ends_with_its_cost_and_its_row_is_there_before_done(
+    principal: Principal, model: str, usage: bool
+) -> None:
+    events = stream(principal, model=model, stream_options={"include_usage": usage})
+    received = b""
+    for piece in events:
+        received += piece
+        if b"[DONE]" in piece:
+            break
+
+    logged = row()
+    found = chunks(received)
+    text = "".join(choice["delta"].get("content") or "" for chunk in found for choice in chunk["choices"])
+    assert received.endswith(b"data: [DONE]\n\n")
+    assert "nonce-core" in text
+    assert orjson.loads(logged["response"])["choices"][0]["message"]["content"] == text
+    assert found[-1]["request_id"] == "req_test"
+    assert float(found[-1]["cost_usd"]) == float(logged["cost_usd"]) > 0
+    assert ("cost_usd" in found[0], bool(found[-1]["choices"])) == (False, not usage)
+    assert logged["first_token_ms"] is not None
+
+
+def test_a_stream_is_tried_again_before_its_first_event(principal: Principal, simulator: SimulatorHandle) -> None:
+    simulator.config(faults=[{"kind": "503", "count": 1}])
+
+    assert b"[DONE]" in b"".join(stream(principal))
+
+    assert row()["attempts"] == 2
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "claude-haiku-4-5"])
+def test_an_error_in_mid_stream_is_its_last_event(principal: Principal, simulator: SimulatorHandle, model: str) -> None:
+    simulator.config(faults=[{"kind": "stream_error"}])
+
+    received = b"".join(stream(principal, model=model))
+
+    assert b"[DONE]" not in received
+    assert chunks(received)[-1]["error"]["message"]
+    assert simulator.ledger()["calls"] == 1
+    logged = row()
+    assert logged["status"] == "failed"
+    assert logged["output_tokens"] > 0
+    assert logged["cost_usd"] > 0
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "claude-haiku-4-5"])
+@pytest.mark.parametrize("how", ["close", "throw"])
+def test_a_caller_who_leaves_closes_the_providers_connection(
+    principal: Principal, simulator: SimulatorHandle, model: str, how: str
+) -> None:
+    simulator.config(stream={"chunks": 100, "interval": 0.05})
+    events = stream(principal, model=model)
+    for _, _piece in zip(range(3), events, strict=False):
+        pass
+
+    if how == "close":
+        events.close()  # type: ignore[attr-defined]
+    else:
+        with pytest.raises(CallerGone):
+            events.throw(CallerGone())  # type: ignore[attr-defined]
+
+    simulator.wait_for(lambda ledger: ledger["abandoned"] == 1)
+    logged = row()
+    assert (logged["status"], logged["error_type"]) == ("cancelled", "cancelled")
+    assert logged["input_tokens"] > 0
+    assert orjson.loads(logged["response"])["choices"]
+
+
+def test_a_choice_that_ends_early_does_not_hold_the_others_up() -> None:
+    ended = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+    other = b'data: {"choices":[{"index":1,"delta":{"content":"x"},"finish_reason":null}]}\n\n'
+
+    assert streaming._without_last(other + ended) == (other, ended)
+    assert streaming._without_last(ended + other) == (ended + other, b"")
+    assert streaming._without_last(ended) == (b"", ended)
+
+
+def test_a_text_that_looks_like_an_end_is_none() -> None:
+    told = orjson.dumps({"choices": [{"delta": {"content": '"finish_reason":"stop" "choices":[]'}}]})
+
+    assert streaming._without_last(b"data: " + told + b"\n\n")[1] == b""
