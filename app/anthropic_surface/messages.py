@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import orjson
-from flask import Response
+from flask import Response, request
 
 from app import auth, body, event_stream, idempotent, telemetry
 from app.answers import answer
@@ -41,9 +41,19 @@ def create_message() -> Response:
             auth.principal(),
             params,
             request_id=telemetry.request_id(),
-            timeout_seconds=settings().call_timeout_seconds,
+            timeout_seconds=_timeout_seconds(),
         )
     return answer(message_of(orjson.loads(made)))
+
+
+def _timeout_seconds() -> float:
+    """How long a call may take: as long as the caller says that he will wait, if that is less than usual."""
+    most = settings().call_timeout_seconds
+    try:
+        told = float(request.headers.get("x-stainless-read-timeout", ""))
+    except ValueError:
+        return most
+    return min(most, told) if told > 0 else most
 
 
 def _streamed(params: MessagesParams, route: Route) -> Response:

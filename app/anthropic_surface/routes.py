@@ -20,6 +20,8 @@ def authenticate() -> None:
 
     Raises Unauthenticated.
     """
+    if request.method == "OPTIONS":
+        return
     if "x-secret-key" in request.headers:
         auth.require_project()
         return

@@ -132,19 +132,32 @@ def _content(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
         blocks += thoughts
     elif isinstance(reasoning, str):
         blocks.append({"type": "thinking", "thinking": reasoning, "signature": ""})
-    if answer.get("content"):
-        blocks.append({"type": "text", "text": answer["content"]})
-    for call in answer.get("tool_calls") or ():
-        function = call.get("function") or {}
-        blocks.append(
-            {
-                "type": "tool_use",
-                "id": call.get("id"),
-                "name": function.get("name"),
-                "input": read_input(function.get("arguments")),
-            }
-        )
+    text = _text(answer.get("content"))
+    if text:
+        blocks.append({"type": "text", "text": text})
+    for index, call in enumerate(answer.get("tool_calls") or ()):
+        if isinstance(call, dict):
+            function = _object(call.get("function"))
+            blocks.append(use(call.get("id"), function.get("name"), read_input(function.get("arguments")), index))
     return blocks
+
+
+def use(id: object, name: object, input: dict[str, Any], index: int) -> dict[str, Any]:
+    """The block of a call; some compatible servers give their calls no id, and every result needs one."""
+    return {
+        "type": "tool_use",
+        "id": id if isinstance(id, str) and id else f"toolu_{index}",
+        "name": name if isinstance(name, str) else "",
+        "input": input,
+    }
+
+
+def _text(content: object) -> str:
+    """An answer's text; some compatible servers give it in parts."""
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "".join(text for text in texts if isinstance(text, str))
+    return content if isinstance(content, str) else ""
 
 
 def _said(block: Mapping[str, Any]) -> dict[str, Any]:

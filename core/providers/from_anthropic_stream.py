@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from core.providers.from_anthropic_answer import message_id, stop_reason, usage_of
+from core.providers.from_anthropic_answer import message_id, stop_reason, usage_of, use
 from core.providers.from_anthropic_errors import error_object, status_of
 from core.providers.sse import EventDecoder, EventTooLong
 
@@ -89,7 +89,10 @@ class MessageEvents:
         if chunk.get("service_tier"):
             self._tier = chunk["service_tier"]
         for choice in chunk.get("choices") or ():
-            out += self._delta(choice.get("delta") or {})
+            if not isinstance(choice, dict):
+                continue
+            delta = choice.get("delta")
+            out += self._delta(delta if isinstance(delta, dict) else {})
             if choice.get("finish_reason"):
                 self._finish_reason = choice["finish_reason"]
                 out += self._close()
@@ -125,8 +128,10 @@ class MessageEvents:
         refusal = delta.get("refusal")
         if isinstance(refusal, str):
             self._refusal.append(refusal)
-        for fragment in delta.get("tool_calls") or ():
-            out += self._fragment(fragment)
+        calls = delta.get("tool_calls")
+        for fragment in calls if isinstance(calls, list) else ():
+            if isinstance(fragment, dict):
+                out += self._fragment(fragment)
         return out
 
     def _fragment(self, fragment: dict[str, Any]) -> bytes:
@@ -134,20 +139,16 @@ class MessageEvents:
         out = b""
         index = fragment.get("index")
         number = index if isinstance(index, int) else len(self._calls)
-        function = fragment.get("function") or {}
+        function = fragment.get("function")
+        function = function if isinstance(function, dict) else {}
         if number not in self._calls:
             self._calls.add(number)
-            block: dict[str, Any] = {
-                "type": "tool_use",
-                "id": fragment.get("id"),
-                "name": function.get("name"),
-                "input": {},
-            }
+            block = use(fragment.get("id"), function.get("name"), {}, number)
             out += self._close() + self._block("tool_use", block)
             self._call = number
         elif number != self._call:
             return out + self._fail(500, "the provider's stream goes back to a call that it had left")
-        if function.get("arguments"):
+        if isinstance(function.get("arguments"), str) and function["arguments"]:
             out += self._piece({"type": "input_json_delta", "partial_json": function["arguments"]})
         return out
 
