@@ -11,7 +11,7 @@ from sqlalchemy import func, text
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from core import crypto, db
+from core import crypto, db, webhooks
 from core.connection_input import ConnectionInput, as_change, as_new
 from core.errors import FieldError, InvalidInput, NotFound
 from core.identity import Principal
@@ -179,7 +179,7 @@ def stop(connection: LoadedConnection, reason: str, message: str) -> bool:
     with db.connection(connection.tenant_id) as held:
         stopped = held.execute(
             "UPDATE connection SET state = 'stopped', stop_reason = %s, stop_message = %s, stopped_at = now()"
-            " WHERE id = %s AND tenant_id = %s AND state = 'active' AND key_ciphertext = %s",
+            " WHERE id = %s AND tenant_id = %s AND state = 'active' AND key_ciphertext = %s RETURNING *",
             (
                 str(reason),
                 message[:2000].replace("\0", ""),
@@ -187,10 +187,17 @@ def stop(connection: LoadedConnection, reason: str, message: str) -> bool:
                 connection.tenant_id,
                 connection.key_ciphertext,
             ),
-        ).rowcount
-        if stopped:
+        ).fetchone()
+        if stopped is not None:
+            webhooks.announce(
+                held,
+                tenant_id=connection.tenant_id,
+                project_id=connection.project_id,
+                event_type="provider.stopped",
+                data=as_object(Connection(**stopped)),
+            )
             held.execute("NOTIFY llm_dispatch")
-    return bool(stopped)
+    return stopped is not None
 
 
 def resolved_base_url(row: Connection) -> str:

@@ -15,7 +15,7 @@ def rotate_kek() -> int:
     an interruption. Raises crypto.KeyProblem when an old KEK is missing; what was done until then stays done.
     """
     newest = crypto.newest_version()
-    return sum(_rotate(statements, newest) for statements in (_CONNECTION_KEYS, _WEBHOOK_SECRETS))
+    return sum(_rotate(statements, newest) for statements in (_CONNECTION_KEYS, _PROJECT_SECRETS, _WEBHOOK_SECRETS))
 
 
 def _rotate(statements: tuple[str, str], newest: int) -> int:
@@ -39,8 +39,12 @@ _CONNECTION_KEYS = (
     " WHERE key_version <> %s ORDER BY id LIMIT %s FOR UPDATE",
     "UPDATE connection SET key_ciphertext = %s, key_version = %s WHERE id = %s AND tenant_id = %s",
 )
-_WEBHOOK_SECRETS = (
+_PROJECT_SECRETS = (
     "SELECT id, tenant_id, webhook_secret_ciphertext AS ciphertext, webhook_secret_version AS version FROM project"
     " WHERE webhook_secret_version <> %s ORDER BY id LIMIT %s FOR UPDATE",
     "UPDATE project SET webhook_secret_ciphertext = %s, webhook_secret_version = %s WHERE id = %s AND tenant_id = %s",
+)
+_WEBHOOK_SECRETS = (
+    "SELECT id, tenant_id, ciphertext, version FROM webhook_secret WHERE version <> %s ORDER BY id LIMIT %s FOR UPDATE",
+    "UPDATE webhook_secret SET ciphertext = %s, version = %s WHERE id = %s AND tenant_id = %s",
 )

@@ -399,6 +399,10 @@ class WebhookDelivery(SQLModel, table=True):
     tenant_id: UUID = Field()
     project_id: UUID = Field()
     batch_id: UUID | None = Field(default=None, index=True)
+    #: null: the batch's own webhook_url. No foreign key: the log outlives its endpoint
+    endpoint_id: UUID | None = Field(default=None, index=True)
+    #: what shares one allowance of attempts: an endpoint, or all URLs of a project on one host
+    receiver: str = _text(default="")
     event_type: str = _text()
     url: str = _text()
     payload: str = _text()
@@ -415,8 +419,13 @@ class WebhookDelivery(SQLModel, table=True):
     delivered_at: datetime | None = _time(nullable=True)
 
     __table_args__ = (
-        Index("webhook_delivery_due", "due_at", postgresql_where=text("status = 'pending'")),
-        Index("webhook_delivery_list", "project_id", "created_at", "id"),
+        Index("webhook_delivery_due", "receiver", "due_at", postgresql_where=text("status = 'pending'")),
+        Index(
+            "webhook_delivery_held",
+            "receiver",
+            postgresql_where=text("status = 'pending' AND lease_expires_at IS NOT NULL"),
+        ),
+        Index("webhook_delivery_list", "project_id", "id"),
     )
 
 
@@ -450,3 +459,53 @@ class Rollup(SQLModel, table=True):
     first_token: Decimal = Field(sa_column=Column(Numeric, nullable=False))
 
     __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)
+
+
+class WebhookEndpoint(SQLModel, table=True):
+    """Where a project's events go, beside the webhook_url of its batches."""
+
+    __tablename__: ClassVar[str] = "webhook_endpoint"
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    tenant_id: UUID = Field(foreign_key="tenant.id")
+    project_id: UUID = Field(foreign_key="project.id", index=True)
+    url: str = _text()
+    description: str | None = _text(nullable=True)
+    #: names; null: all events
+    event_types: list[str] | None = _json(nullable=True)
+    enabled: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
+    disabled_reason: str | None = _text(nullable=True)
+    disabled_at: datetime | None = _time(nullable=True)
+    #: of the first failure since it last took something
+    failing_since: datetime | None = _time(nullable=True)
+    created_at: datetime = _time(default=True)
+    updated_at: datetime = _time(default=True)
+
+
+class WebhookSecret(SQLModel, table=True):
+    """Secrets of endpoints, and those that endpoints and projects had before a rotation while they still sign."""
+
+    __tablename__: ClassVar[str] = "webhook_secret"
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    tenant_id: UUID = Field(foreign_key="tenant.id")
+    project_id: UUID = Field(foreign_key="project.id", index=True)
+    #: null: an old one of the project, whose present one lies in `project`
+    endpoint_id: UUID | None = Field(default=None, index=True)
+    ciphertext: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    version: int
+    #: null: the present one
+    expires_at: datetime | None = _time(nullable=True)
+
+
+class WebhookAttempt(SQLModel, table=True):
+    """One attempt at a delivery, and what the receiver said."""
+
+    __tablename__: ClassVar[str] = "webhook_attempt"
+    delivery_id: UUID = Field(primary_key=True)
+    number: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    tenant_id: UUID
+    started_at: datetime = _time()
+    duration_ms: int
+    #: null: there was no answer
+    status: int | None = None
+    error: str | None = _text(nullable=True)
+    excerpt: str = _text(default="")

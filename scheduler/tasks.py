@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 RESCUE_SECONDS = 1.0
 SWEEP_SECONDS = 1.0
 WEBHOOK_SECONDS = 2.0
+#: While there are deliveries to make: more of a receiver's may go when some have arrived.
+WEBHOOK_BUSY_SECONDS = 0.25
 HOUSEKEEPING_SECONDS = 3600.0
 
 
@@ -68,13 +70,17 @@ class Webhooks:
                 ring_webhook(self._broker, delivery_id, fence)
         except (dramatiq.errors.ConnectionError, redis.RedisError):
             log.warning("Redis is away: %d webhooks wait for their lease to run out", len(due))
-        return 0.0 if len(due) >= 100 else WEBHOOK_SECONDS
+        if len(due) >= 100:
+            return 0.0
+        return WEBHOOK_BUSY_SECONDS if due else WEBHOOK_SECONDS
 
 
 def housekeeping() -> float:
-    """Makes the partitions of the coming days, and forgets idempotency keys older than a day."""
+    """Makes the partitions of the coming days, forgets old idempotency keys and webhook deliveries."""
     with db.connection() as connection:
         connection.execute("SELECT ensure_partitions(current_date, current_date + 3)")
     with db.connection() as connection:
         idempotency.forget_old(connection)
+    with db.connection() as connection:
+        webhooks.forget_old(connection)
     return HOUSEKEEPING_SECONDS

@@ -9,13 +9,14 @@ from uuid import UUID
 import structlog
 
 from core import egress, metrics_dispatch, webhooks
+from core.crypto import KeyProblem
 from core.egress.errors import EgressError
-from core.errors import AddressRefused
+from core.errors import AddressRefused, NotFound
 from core.ids import public
 
 log = logging.getLogger(__name__)
 
-#: What is read of a receiver's answer; it is of no interest beyond an excerpt.
+#: What is read of a receiver's answer at the most: its status decides, the excerpt is for its owner to read.
 MAX_ANSWER_BYTES = 64 << 10
 
 
@@ -28,21 +29,38 @@ def deliver(delivery_id: UUID, fence: int) -> None:
     began = time.perf_counter()
     status: int | None = None
     error: str | None = None
+    excerpt = ""
     try:
-        answer = egress.request(
+        with egress.stream(
             "POST",
             delivery.url,
             headers=webhooks.headers(delivery),
             body=delivery.payload.encode(),
             timeout_seconds=webhooks.TIMEOUT_SECONDS,
             max_bytes=MAX_ANSWER_BYTES,
-        )
-        status = answer.status
+        ) as answer:
+            status = answer.status
+            excerpt = _excerpt(answer)
         if not 200 <= status < 300:
             error = f"the receiver answered {status}"
-    except (EgressError, AddressRefused) as failed:
+    except (EgressError, AddressRefused, KeyProblem, NotFound) as failed:
         error = failed.detail
+    seconds = time.perf_counter() - began
     outcome = "delivered" if error is None else "no_answer" if status is None else "refused"
-    metrics_dispatch.WEBHOOK.labels(outcome).observe(time.perf_counter() - began)
-    webhooks.finish(delivery, status=status, error=error)
+    metrics_dispatch.WEBHOOK.labels(outcome).observe(seconds)
+    webhooks.finish(delivery, status=status, error=error, duration_seconds=seconds, excerpt=excerpt)
     log.info("webhook %s attempt %d: %s", delivery.event_type, delivery.attempts + 1, error or status)
+
+
+def _excerpt(answer: egress.Stream) -> str:
+    """The beginning of an answer's body, as far as it comes."""
+    found = b""
+    try:
+        for piece in answer:
+            found += piece
+            if len(found) >= webhooks.MAX_EXCERPT_BYTES:
+                break
+    except EgressError:
+        # The status is there, and it is what counts.
+        log.debug("an answer to a webhook broke off")
+    return found[: webhooks.MAX_EXCERPT_BYTES].decode(errors="replace")

@@ -70,7 +70,6 @@ def pause(principal: Principal, batch_id: UUID) -> None:
             (batch_id, principal.tenant_id),
         )
         connection.execute("SELECT pg_notify('llm_stop', %s)", (batch_id.hex,))
-    with db.connection() as connection:
         webhooks.emit(connection, batch_id, "batch.paused")
 
 
