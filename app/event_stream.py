@@ -76,22 +76,26 @@ class _Sending:
         self._keep_alive = keep_alive
         self._request_id = request_id()
         self._pieces: gevent.queue.Queue[Any] = gevent.queue.Queue(_WAITING_PIECES)
-        self._first: Any = None
+        #: taken from the queue and not given yet
+        self._held: list[Any] = []
         self._over = False
+        #: since when a piece is waited for (monotonic seconds); 0: the caller is being sent one
+        self._silent_since = 0.0
         if sock is not None:
             sock.settimeout(_STALLED_SECONDS)
         self._reader = gevent.spawn(self._read, events)
+        _watch(self)
 
     def begin(self) -> None:
         """Wait for the first piece; raises what came in its place."""
         try:
-            self._first = self._next()
+            first = self._get()
+            if isinstance(first, Exception):
+                raise first
         except BaseException:
             self.close()
             raise
-        if isinstance(self._first, Exception):
-            self.close()
-            raise self._first
+        self._held.insert(0, first)
 
     def __iter__(self) -> _Sending:
         return self
@@ -99,28 +103,35 @@ class _Sending:
     def __next__(self) -> bytes:
         if self._over:
             raise StopIteration
-        piece, self._first = self._first, None
-        if piece is None:
-            piece = self._next()
+        piece = self._held.pop(0) if self._held else self._get()
+        if isinstance(piece, bytes):
+            return piece
+        self._over = True
         if piece is _ENDED:
-            self._over = True
             raise StopIteration
-        if isinstance(piece, Exception):
-            self._over = True
-            log.warning("a stream failed after it had begun: %s", piece, extra={"request_id": self._request_id})
-            return self._error_line(piece)
-        found: bytes = piece
-        return found
+        log.warning("a stream failed after it had begun: %s", piece, extra={"request_id": self._request_id})
+        return self._error_line(piece)
 
     def close(self) -> None:
         """The server calls this when the answer is over, for whatever reason."""
         self._over = True
+        _open.discard(self)
         self._reader.kill(CallerGone, block=False)
         if self._sock is not None:
             try:
                 self._sock.settimeout(None)
             except OSError:
                 return
+
+    def look(self, now: float) -> None:
+        """If nothing came for a while: is the caller still there, and has he heard of us lately?"""
+        if not self._silent_since or not self._pieces.empty():
+            return
+        if _has_gone(self._sock):
+            self.close()
+            self._pieces.put_nowait(_ENDED)
+        elif now - self._silent_since >= KEEP_ALIVE_SECONDS:
+            self._pieces.put_nowait(self._keep_alive)
 
     def _read(self, events: Iterator[bytes]) -> None:
         try:
@@ -136,17 +147,42 @@ class _Sending:
             if close is not None:
                 close()
 
-    def _next(self) -> Any:
-        silent_since = time.monotonic()
-        while True:
-            try:
-                return self._pieces.get(timeout=_LOOK_SECONDS)
-            except gevent.queue.Empty:
-                if _has_gone(self._sock):
-                    self.close()
-                    return _ENDED
-                if time.monotonic() - silent_since >= KEEP_ALIVE_SECONDS:
-                    return self._keep_alive
+    def _get(self) -> Any:
+        """What comes next; pieces that have gathered meanwhile go out together."""
+        self._silent_since = time.monotonic()
+        piece = self._pieces.get()
+        self._silent_since = 0.0
+        if not isinstance(piece, bytes) or self._pieces.empty():
+            return piece
+        gathered = [piece]
+        while not self._pieces.empty():
+            more = self._pieces.get_nowait()
+            if not isinstance(more, bytes):
+                self._held.append(more)
+                break
+            gathered.append(more)
+        return b"".join(gathered)
+
+
+#: The streamed answers of this process that are on their way. One greenlet looks after all of them: a timer for each
+#: piece of each would cost more than the piece.
+_open: set[_Sending] = set()
+_watcher: gevent.Greenlet | None = None
+
+
+def _watch(sending: _Sending) -> None:
+    global _watcher
+    _open.add(sending)
+    if _watcher is None or _watcher.dead:
+        _watcher = gevent.spawn(_look_after_all)
+
+
+def _look_after_all() -> None:
+    while _open:
+        gevent.sleep(_LOOK_SECONDS)
+        now = time.monotonic()
+        for sending in list(_open):
+            sending.look(now)
 
 
 def _has_gone(sock: Any) -> bool:

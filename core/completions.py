@@ -221,6 +221,7 @@ def record(
     usage: Usage | None = None,
     model: str | None = None,
     failure: Failure | None = None,
+    first_token_ms: int | None = None,
     wait: bool = True,
 ) -> None:
     """Log a completion that has ended.
@@ -229,6 +230,7 @@ def record(
     ----------
     price : the answer, or the part of it that came, and its cost.
     model : as the provider calls the one that answered.
+    first_token_ms : from the attempt's start to the first piece of a streamed answer.
     wait : return when it is committed, or after COMMIT_SECONDS; without, at once.
     """
     body = orjson.dumps(params)
@@ -238,6 +240,7 @@ def record(
         status=status,
         model_requested=params["model"],
         model=model or attempt.route.model,
+        model_called=attempt.route.model,
         provider=attempt.route.provider,
         connection_id=UUID(attempt.route.connection.id),
         request_id=request_id,
@@ -254,6 +257,7 @@ def record(
         provider_status=failure.provider_status if failure else 200,
         started_at=datetime.fromtimestamp(attempt.started_at, UTC),
         ended_at=datetime.now(UTC),
+        first_token_ms=first_token_ms,
     )
     if wait:
         live.recorder().commit(row, timeout_seconds=COMMIT_SECONDS)

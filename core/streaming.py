@@ -63,7 +63,7 @@ def stream(principal: Principal, params: dict[str, Any], *, request_id: str, tim
 class _Opened:
     """A provider's answer that has begun."""
 
-    __slots__ = ("_permit", "call", "first", "key", "reserved", "translator", "upstream")
+    __slots__ = ("_permit", "began_at", "call", "first", "key", "reserved", "translator", "upstream")
 
     def __init__(
         self,
@@ -79,6 +79,7 @@ class _Opened:
         self.call = call
         self.translator = translator
         self.first = first
+        self.began_at = time.time()
         self._permit = permit
         self.key = key
         self.reserved = reserved
@@ -233,6 +234,9 @@ class _Streaming:
         return usage
 
     def _record(self, attempt: Attempt[_Opened], status: RowStatus, **what: Any) -> None:
+        opened = attempt.outcome
+        if isinstance(opened, _Opened):
+            what["first_token_ms"] = max(0, round((opened.began_at - attempt.started_at) * 1000))
         completions.record(self._principal, self._params, attempt, self._request_id, status, **what)
 
     def _estimated(self, route: Route, completion: dict[str, Any], known: Usage | None) -> Usage:

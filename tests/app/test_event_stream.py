@@ -22,12 +22,12 @@ def context(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("context")
 class TestStream:
-    def test_pieces_go_out_one_by_one(self) -> None:
+    def test_pieces_go_out_in_their_order(self) -> None:
         answer = event_stream.stream(iter([b"a", b"b"]))
 
         assert isinstance(answer, Response)
         assert answer.mimetype == "text/event-stream"
-        assert list(answer.response) == [b"a", b"b"]
+        assert b"".join(answer.response) == b"ab"  # type: ignore[arg-type]
 
     def test_an_error_before_the_first_piece_is_an_ordinary_one(self) -> None:
         def events() -> Iterator[bytes]:
@@ -47,12 +47,12 @@ class TestStream:
             yield b""
 
         pieces = iter(event_stream.stream(events()).response)
-        assert next(pieces) == b": ping\n\n"
-        assert next(pieces) == b": ping\n\n"
+        for _ in range(2):
+            assert next(pieces) == b": ping\n\n"
         silent.set()
-        rest = [piece for piece in pieces if piece != b": ping\n\n"]
-        assert b"the database is away" in rest[0]  # type: ignore[operator]
-        assert len(rest) == 1
+        rest = b"".join(pieces).replace(b": ping\n\n", b"")  # type: ignore[arg-type]
+        assert rest.startswith(b"data: ")
+        assert b"the database is away" in rest
 
     @pytest.mark.parametrize("taken", [0, 1])
     def test_closing_it_raises_in_the_events_wherever_they_wait(self, taken: int) -> None:
@@ -89,4 +89,4 @@ class TestStream:
         gevent.sleep(0.01)
 
         assert len(made) < 20
-        assert len(list(answer.response)) == 1000
+        assert b"".join(answer.response) == b"".join(b"%d" % n for n in range(1000))  # type: ignore[arg-type]
