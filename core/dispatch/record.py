@@ -7,15 +7,22 @@ arrives counts, even from a worker that was taken for dead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from core import db
+from psycopg.rows import DictRow
+
+from core import db, partitions
 from core.batches import ending
+from core.dispatch import lanes
+from core.dispatch.lanes import LaneFacts
+from core.ids import BLOCK_BITS
+from core.logbook import bodies
 from core.providers.types import Usage
+from core.rollup import Key, Sums, hour_of
 from core.states import FailureReason, RowStatus
 
 
@@ -72,7 +79,16 @@ def record_in(connection: db.RawConnection, ended: Sequence[Ended], again: Seque
         return set()
     ended = _one_of_each(ended)
     won = _end_rows(connection, ended)
-    ending.count(connection, _tally(ended, won))
+    if won:
+        facts = lanes.of_rows(connection, won)
+        _store_answers(connection, ended, won, facts)
+        bare = [
+            (row.id, row.created_at) for row in ended if row.id in won and not facts[row.id >> BLOCK_BITS].keeps_bodies
+        ]
+        if bare:
+            bodies.remove_requests(connection, bare)
+        ending.count(connection, _tally(ended, won))
+        _sums(ended, won, facts).write(connection)
     return set(won)
 
 
@@ -106,17 +122,28 @@ def _put_back(connection: db.RawConnection, again: Sequence[Again]) -> None:
     )
 
 
-def _end_rows(connection: db.RawConnection, ended: Sequence[Ended]) -> dict[int, Decimal]:
-    """Delete the leases, update the rows, store the answers. Returns what each ended row had reserved."""
+#: Of each row that was ended: id, reserved_usd, processing, ended_at, duration_ms.
+_Won = dict[int, DictRow]
+
+
+def _end_rows(connection: db.RawConnection, ended: Sequence[Ended]) -> _Won:
+    """Delete the leases and update the rows."""
+    by_partition: dict[str, list[Ended]] = {}
+    for row in ended:
+        by_partition.setdefault(partitions.holding(connection, "completion", row.created_at), []).append(row)
+    won: _Won = {}
+    for partition in sorted(by_partition):
+        won |= _end_rows_of(connection, partition, by_partition[partition])
+    return won
+
+
+def _end_rows_of(connection: db.RawConnection, partition: str, ended: Sequence[Ended]) -> _Won:
     usages = [row.usage or _NO_USAGE for row in ended]
-    times = [row.created_at for row in ended]
     rows = connection.execute(
-        _END,
+        _END.format(partition=partition),
         {
             "ids": [row.id for row in ended],
             "fences": [row.fence for row in ended],
-            "earliest": min(times),
-            "latest": max(times),
             "statuses": [row.status for row in ended],
             "attempts": [row.attempts for row in ended],
             "models": [row.model for row in ended],
@@ -134,28 +161,53 @@ def _end_rows(connection: db.RawConnection, ended: Sequence[Ended]) -> dict[int,
             "request_ids": [row.request_id for row in ended],
         },
     ).fetchall()
-    won = {row["id"]: row["reserved_usd"] for row in rows}
-    owners = {row["id"]: row["tenant_id"] for row in rows}
+    return {row["id"]: row for row in rows}
+
+
+def _store_answers(
+    connection: db.RawConnection, ended: Sequence[Ended], won: _Won, facts: Mapping[int, LaneFacts]
+) -> None:
     answers = [
+        f"{row.id}\t{row.created_at.isoformat()}\t{facts[row.id >> BLOCK_BITS].tenant_id}\t".encode()
         # JSON as orjson writes it has no raw control characters; only backslashes mean something to COPY.
-        f"{row.id}\t{row.created_at.isoformat()}\t{owners[row.id]}\t".encode() + row.response.replace(b"\\", b"\\\\")
+        + row.response.replace(b"\\", b"\\\\")
         for row in ended
         if row.response is not None and row.id in won
     ]
     if answers:
         with connection.cursor().copy(_COPY_RESPONSE) as copy:
             copy.write(b"\n".join(answers))
-    return won
 
 
-def _tally(ended: Sequence[Ended], won: dict[int, Decimal]) -> dict[UUID, ending.Tally]:
+def _sums(ended: Sequence[Ended], won: _Won, facts: Mapping[int, LaneFacts]) -> Sums:
+    """What statistics gain."""
+    hour = hour_of(next(iter(won.values()))["ended_at"])
+    sums = Sums()
+    for row in ended:
+        end = won.get(row.id)
+        if end is None:
+            continue
+        lane = facts[row.id >> BLOCK_BITS]
+        sums.add(
+            Key(lane.project_id, hour, lane.provider, lane.model, end["processing"], row.status, row.reason or ""),
+            lane.tenant_id,
+            attempts=row.attempts,
+            usage=row.usage,
+            cost_usd=row.cost_usd,
+            list_cost_usd=row.list_cost_usd,
+            duration_ms=end["duration_ms"],
+        )
+    return sums
+
+
+def _tally(ended: Sequence[Ended], won: _Won) -> dict[UUID, ending.Tally]:
     """What each batch's counters gain."""
     tallies: dict[UUID, ending.Tally] = {}
     for row in ended:
         if row.id not in won:
             continue
         tally = tallies.setdefault(row.batch_id, ending.Tally())
-        tally.add(row.status, row.usage, row.cost_usd, row.list_cost_usd, won[row.id], row.attempts)
+        tally.add(row.status, row.usage, row.cost_usd, row.list_cost_usd, won[row.id]["reserved_usd"], row.attempts)
         if row.reason is not None and row.status is not RowStatus.CANCELLED:
             tally.blame(row.reason, row.message or "")
     return tallies
@@ -177,7 +229,6 @@ FROM unnest(%(ids)s::bigint[], %(fences)s::int[], %(delays)s::float8[], %(attemp
 WHERE lease.completion_id = back.id AND lease.fence = back.fence AND lease.rung_at IS NOT NULL
 """
 
-# The bounds on created_at let the planner leave out the partitions of other days.
 _END = """
 WITH outcome AS (
     SELECT * FROM unnest(
@@ -190,16 +241,17 @@ WITH outcome AS (
 ), gone AS (
     DELETE FROM lease USING outcome o
     WHERE lease.completion_id = o.id AND (lease.fence = o.fence OR o.status = 'succeeded')
-    RETURNING lease.completion_id AS id, lease.created_at, lease.call_started_at, lease.reserved_usd
+    RETURNING lease.completion_id AS id, lease.call_started_at, lease.reserved_usd
 )
-UPDATE completion c SET
-    status = o.status, attempts = o.attempts, model = coalesce(o.model, c.model), input_tokens = o.input,
+UPDATE {partition} c SET
+    status = o.status, attempts = o.attempts, model = coalesce(o.model, c.model), model_called = c.model,
+    input_tokens = o.input,
     output_tokens = o.output, cached_tokens = o.cached, cache_write_tokens = o.written, reasoning_tokens = o.reasoning,
     cost_usd = o.cost, list_cost_usd = o.list_cost, price_version = o.version, error_type = o.reason,
     error_message = o.message, provider_status = o.provider_status, request_id = o.request_id,
     started_at = gone.call_started_at, ended_at = now()
 FROM outcome o JOIN gone ON gone.id = o.id
-WHERE c.id = gone.id AND c.created_at = gone.created_at AND c.created_at BETWEEN %(earliest)s AND %(latest)s
-  AND c.status = 'pending'
-RETURNING c.id, c.tenant_id, gone.reserved_usd
+WHERE c.id = gone.id AND c.status = 'pending'
+RETURNING c.id, gone.reserved_usd, c.processing, c.ended_at,
+    extract(epoch FROM c.ended_at - c.started_at)::float8 * 1000 AS duration_ms
 """

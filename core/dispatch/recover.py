@@ -11,13 +11,15 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 
-from core import db, webhooks
+from core import db, partitions, webhooks
 from core.batches import ending
 from core.dispatch.doorbell import SLICE_ROWS, Slice
 from core.dispatch.record import Ended, record_in
 from core.ids import BLOCK_BITS
+from core.logbook import bodies
+from core.rollup import Key, Sums, hour_of
 from core.settings import settings
-from core.states import Action, FailureReason, RowStatus
+from core.states import Action, FailureReason, Processing, RowStatus
 
 #: A row that took so many workers down with it ends as worker_crashed.
 MAX_CRASHES = 3
@@ -150,7 +152,8 @@ def _sweep(stopped: _Stopped) -> int:
     swept = len(waiting)
     with db.connection() as connection:
         lane = connection.execute(
-            "SELECT id, created_at, next_n, total FROM lane WHERE batch_id = %s AND next_n < total"
+            "SELECT id, created_at, next_n, total, tenant_id, project_id, provider, model, now() AS now"
+            " FROM lane WHERE batch_id = %s AND next_n < total"
             " ORDER BY id LIMIT 1 FOR UPDATE",
             (stopped.id,),
         ).fetchone()
@@ -169,15 +172,22 @@ def _sweep_fresh(connection: db.RawConnection, stopped: _Stopped, lane: DictRow)
     first = (lane["id"] << BLOCK_BITS) + start
     connection.execute("UPDATE lane SET next_n = next_n + %s WHERE id = %s", (count, lane["id"]))
     connection.execute(
-        "UPDATE completion SET status = %s, error_type = %s, error_message = %s, ended_at = now()"
-        " WHERE created_at = %s AND id >= %s AND id < %s AND status = 'pending'",
-        (stopped.row_status, stopped.reason, stopped.message, lane["created_at"], first, first + count),
+        f"UPDATE {partitions.holding(connection, 'completion', lane['created_at'])}"  # noqa: S608
+        " SET status = %s, error_type = %s, error_message = %s, ended_at = now(), model_called = model"
+        " WHERE id >= %s AND id < %s AND status = 'pending'",
+        (stopped.row_status, stopped.reason, stopped.message, first, first + count),
     )
+    if bodies.not_kept(connection, [lane["project_id"]]):
+        bodies.remove_request_range(connection, lane["created_at"], first, first + count)
     tally = ending.Tally(dispatched=count)
     setattr(tally, stopped.row_status, count)
     if stopped.row_status is RowStatus.EXPIRED:
         tally.causes[stopped.reason] = (count, stopped.message)
     ending.count(connection, {stopped.id: tally})
+    sums = Sums()
+    kind = (lane["provider"], lane["model"], Processing.REALTIME, stopped.row_status, stopped.reason)
+    sums.count(Key(lane["project_id"], hour_of(lane["now"]), *kind), lane["tenant_id"], count)
+    sums.write(connection)
     return count
 
 
