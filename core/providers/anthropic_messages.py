@@ -106,7 +106,7 @@ def _add_result(
         turns.append({"role": "user", "content": [result]})
         return
     blocks = _blocks(turns[-1]["content"])
-    place = sum(1 for block in blocks if block["type"] == "tool_result")
+    place = sum(1 for block in blocks if block.get("type") == "tool_result")
     turns[-1]["content"] = [*blocks[:place], result, *blocks[place:]]
 
 

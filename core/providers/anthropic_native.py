@@ -30,6 +30,11 @@ class MessagesParams(dict[str, Any]):
 
 
 def native_block(holder: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The block that rides on a part, message or tool; None if there is none."""
-    found = holder.get(ANTHROPIC_BLOCK)
-    return found if isinstance(found, dict) else None
+    """The block that rides on a part, message or tool; None if there is none.
+
+    What is no object is no block: from_anthropic.py makes none, and a caller who writes one sends `{}` to Claude.
+    """
+    if ANTHROPIC_BLOCK not in holder:
+        return None
+    found = holder[ANTHROPIC_BLOCK]
+    return found if isinstance(found, dict) else {}

@@ -76,9 +76,10 @@ def translate_request(
         params["user"] = metadata["user_id"]
     tier = body.get("service_tier")
     if tier is not None:
-        if tier not in _SERVICE_TIERS:
+        if isinstance(tier, str) and tier in _SERVICE_TIERS:
+            params["service_tier"] = _SERVICE_TIERS[tier]
+        else:
             errors.append(FieldError("/service_tier", "Input should be 'auto' or 'standard_only'"))
-        params["service_tier"] = _SERVICE_TIERS.get(tier) if isinstance(tier, str) else None
     if to_claude and body.get("cache_control") is not None:
         # OpenAI's models cache prompts without being asked.
         params["cache_control"] = body["cache_control"]
@@ -155,8 +156,10 @@ def _is_strict(schema: Mapping[str, Any]) -> bool:
     if schema.get("type") == "object":
         properties = schema.get("properties")
         names = properties.keys() if isinstance(properties, dict) else set()
-        required = schema.get("required")
-        if schema.get("additionalProperties") is not False or names != set(required or ()):
+        required = schema.get("required") or []
+        if schema.get("additionalProperties") is not False or not isinstance(required, list):
+            return False
+        if len(names) != len(required) or not all(isinstance(name, str) and name in names for name in required):
             return False
     for value in schema.values():
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

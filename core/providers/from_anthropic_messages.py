@@ -195,14 +195,15 @@ class _Conversation:
             return [{"type": "text", "text": block["text"]}] if block["text"] else []
         if kind == "image" and (url := _image_url(block["source"])):
             return [{"type": "image_url", "image_url": {"url": url}}]
-        if kind == "document" and not (block.get("citations") or {}).get("enabled"):
-            texts = [block[field] for field in ("title", "context") if block.get(field)]
+        if kind == "document" and not _cites(block):
+            texts = [block[field] for field in ("title", "context") if isinstance(block.get(field), str)]
             source = block["source"]
             if source.get("type") == "text" and isinstance(source.get("data"), str):
                 return [{"type": "text", "text": "\n".join([*texts, source["data"]])}]
             if file := _file(block):
                 file.setdefault("filename", "document.pdf")
-                about = [{"type": "text", "text": block["context"]}] if block.get("context") else []
+                context = block.get("context")
+                about = [{"type": "text", "text": context}] if isinstance(context, str) and context else []
                 return [*about, {"type": "file", "file": file}]
         self._errors.append(FieldError(f"{pointer}/type", f"This model does not take this {kind[:64]} block"))
         return []
@@ -291,7 +292,15 @@ def _image_url(source: Mapping[str, Any]) -> str | None:
     if source.get("type") != "base64" or source.keys() != {"type", "media_type", "data"}:
         return None
     media_type, data = source["media_type"], source["data"]
-    return f"data:{media_type};base64,{data}" if media_type in _IMAGE_TYPES and isinstance(data, str) else None
+    if not isinstance(media_type, str) or media_type not in _IMAGE_TYPES or not isinstance(data, str):
+        return None
+    return f"data:{media_type};base64,{data}"
+
+
+def _cites(document: Block) -> bool:
+    """Whether a document is to be cited, which only Claude does."""
+    citations = document.get("citations")
+    return bool(citations.get("enabled")) if isinstance(citations, dict) else citations is not None
 
 
 def _file(block: Block) -> dict[str, Any] | None:

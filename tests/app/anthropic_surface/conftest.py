@@ -16,7 +16,9 @@ def service(
 ) -> Iterator[House]:
     """One house for all tests of the surface: each gets the simulator as it starts."""
     directory = tmp_path_factory.mktemp("anthropic-surface")
-    house = House(directory, database_url=new_database(), redis_url=new_redis())
+    # One API process: what it has seen of a change, the next request sees as well.
+    environment = {"LLM_SERVICE_API_PROCESSES": "1"}
+    house = House(directory, database_url=new_database(), redis_url=new_redis(), environment=environment)
     try:
         yield house.start()
     finally:

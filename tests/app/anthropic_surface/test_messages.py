@@ -6,10 +6,11 @@ import asyncio
 from typing import Any
 
 import anthropic
+import psycopg
 import pytest
 from pydantic import BaseModel
 
-from launcher.house import House
+from launcher.house import House, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -166,11 +167,41 @@ def test_in_async(claude: anthropic.Anthropic, service: House, model: str) -> No
     assert message.content[0].text == text  # type: ignore[union-attr]
 
 
-def test_a_streamed_completion_is_logged_with_what_came(claude: anthropic.Anthropic, service: House) -> None:
-    # Given a stream that was read to its end, then its provider was called once and nothing was billed twice
+def test_a_stream_is_logged_once_with_what_came(claude: anthropic.Anthropic, service: House) -> None:
+    # Given a stream that was read to its end
     with claude.messages.stream(model=CLAUDE, **ask("nonce-logged")) as stream:
-        stream.until_done()
+        message = stream.get_final_message()
+    # Then its row is there already, with the answer and what it cost, and its provider was called once
+    with psycopg.connect(service.address.database_url) as connection:
+        (row,) = connection.execute(
+            "SELECT status, output_tokens, cost_usd > 0, body::jsonb ->> 'id' FROM completion"
+            " JOIN completion_response ON completion_id = id WHERE request_id = %s",
+            (stream.request_id,),
+        ).fetchall()
+    assert row == ("succeeded", message.usage.output_tokens, True, message.id)
     assert service.simulator.nonces()["nonce-logged"] == {"calls": 1, "executed": 1}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(("first", "second"), [("claude-sonnet-4-6", "gpt-4o-mini"), ("gpt-4.1", CLAUDE)])
+def test_another_vendors_model_takes_over(
+    claude: anthropic.Anthropic, service: House, first: str, second: str, streamed: bool
+) -> None:
+    # Given an alias whose first model is down
+    alias = f"either-{first}"
+    assert service.client.put(f"/v1/model-mappings/{alias}", {"model": first, "fallbacks": [{"model": second}]}).ok
+    wait_until(lambda: alias in [model.id for model in claude.models.list(limit=10).data], 10)
+    service.simulator.config(faults=[{"kind": "500", "model": first}])
+    fields = ask("nonce-other", model=alias, tools=TOOLS, system="Be brief.")
+    # When a message is asked for, then the other vendor's model gives it in the same form
+    if streamed:
+        with claude.messages.stream(**fields) as stream:
+            message = stream.get_final_message()
+    else:
+        message = claude.messages.create(**fields)
+    assert message.model.startswith(second)
+    assert "nonce-other" in message.content[-1].text  # type: ignore[union-attr]
+    assert message.usage.output_tokens > 0
 
 
 def test_tokens_are_counted_by_claude_or_estimated(claude: anthropic.Anthropic, service: House) -> None:

@@ -364,3 +364,116 @@ def test_every_conversation_reaches_claude_exactly(pairs, last, system):
     body = request(*messages, **({"system": system} if system else {}))
     # When it has been in OpenAI's form, then Claude gets it exactly
     assert there_and_back(body) == body
+
+
+# Whatever anybody sends.
+
+NAMES = st.sampled_from(
+    [
+        "type",
+        "role",
+        "content",
+        "text",
+        "source",
+        "media_type",
+        "data",
+        "url",
+        "title",
+        "context",
+        "citations",
+        "tool_use_id",
+        "id",
+        "name",
+        "input",
+        "is_error",
+        "cache_control",
+        "thinking",
+        "effort",
+        "format",
+        "schema",
+        "user_id",
+        "required",
+        "properties",
+        "input_schema",
+        "anthropic_block",
+    ]
+)
+KINDS = st.sampled_from(
+    [
+        "text",
+        "image",
+        "document",
+        "tool_use",
+        "tool_result",
+        "thinking",
+        "base64",
+        "url",
+        "json_schema",
+        "object",
+        "user",
+        "assistant",
+        "any",
+        "tool",
+    ]
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | KINDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5),
+    max_leaves=12,
+)
+TURNS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "role": st.sampled_from(["user", "assistant", "system"]),
+            "content": ANYTHING
+            | st.lists(
+                st.builds(
+                    lambda kind, more: {**more, "type": kind}, KINDS, st.dictionaries(NAMES, ANYTHING, max_size=5)
+                ),
+                max_size=3,
+            ),
+        }
+    ),
+    max_size=3,
+)
+FIELDS = st.sampled_from(
+    [
+        "system",
+        "max_tokens",
+        "stop_sequences",
+        "temperature",
+        "top_p",
+        "top_k",
+        "tools",
+        "tool_choice",
+        "thinking",
+        "output_config",
+        "metadata",
+        "service_tier",
+        "cache_control",
+        "speed",
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(ANYTHING | TURNS, st.dictionaries(FIELDS, ANYTHING, max_size=3), st.booleans())
+def test_any_json_is_translated_or_refused(messages, fields, to_claude):
+    body = {"model": NEW, "max_tokens": 5, **fields, "messages": messages}
+    made, errors = translate_request(body, to_claude=to_claude)
+    if not errors and not params.validate(made):
+        # Neither adapter stumbles over what passed.
+        ANTHROPIC.check(made, catalogue.find(NEW))
+        adapter_for("openai").check(made, catalogue.find("gpt-4o"))
+
+
+@pytest.mark.parametrize("block", [None, 1, {}])
+def test_a_block_that_is_none_is_left_to_claude(block):
+    # Given a caller of POST /v1/completions who writes the extension by himself
+    part = {"type": "text", "text": "", "anthropic_block": block}
+    given = [
+        {"role": "user", "content": [part]},
+        {"role": "tool", "tool_call_id": "a", "content": "x"},
+    ]
+    built = ANTHROPIC.build({"messages": given}, NEW)
+    assert orjson.loads(built.body)["messages"][0]["content"] == [result("a", content="x"), {}]
