@@ -142,11 +142,15 @@ def get_file(file_id: str) -> Response:
 def get_file_content(file_id: str) -> Response:
     """A file's bytes, streamed."""
     made = file_batches.parse_file_id(file_id)
+    headers = {}
     if made is not None:
         parts = file_batches.content(auth.principal(), *made)
     else:
-        parts = files.content(auth.principal(), files.parse_id(file_id))
-    return Response(stream_with_context(parts), mimetype="application/octet-stream")
+        stored = files.get(auth.principal(), files.parse_id(file_id))
+        # A file that is deleted while it goes out is then too short, and the caller can tell.
+        headers["content-length"] = str(stored.size_bytes)
+        parts = files.content(auth.principal(), stored.id)
+    return Response(stream_with_context(parts), mimetype="application/octet-stream", headers=headers)
 
 
 @blueprint.delete("/v1/files/<file_id>")
