@@ -89,6 +89,13 @@ class ResultsQuery(ma.Schema):
 
 
 class RetryQuery(ma.Schema):
+    @ma.pre_load
+    def _all_given(self, given: Any, **_: Any) -> dict[str, Any]:
+        """`only` may be given several times, and with | between statuses as with commas."""
+        values = given.getlist("only") if hasattr(given, "getlist") else [given["only"]] if "only" in given else []
+        rest = {name: value for name, value in given.items() if name != "only"}
+        return rest | ({"only": ",".join(values).replace("|", ",")} if values else {})
+
     statuses = fields.DelimitedList(
         fields.String(validate=validate.OneOf(["failed", "expired", "cancelled"])),
         data_key="only",

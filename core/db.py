@@ -100,6 +100,7 @@ def _open(url: str) -> _Pools:
         pool_size=SESSION_POOL_SIZE,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_pre_ping=True,
         connect_args={"connect_timeout": 5, "application_name": "llm-service"},
     )
     event.listen(engine, "connect", lambda connection, _record: _configure(connection))

@@ -14,7 +14,7 @@ from core.ids import new_id
 
 KEPT_HOURS = 24
 #: How long a request holds its key without a sign of life; a process that died gives it back after that.
-LOCK_SECONDS = 120.0
+LOCK_SECONDS = 45.0
 
 _KEY = re.compile(r"[\x20-\x7e]{1,255}\Z")
 

@@ -13,14 +13,21 @@ from core.settings import settings
 
 log = logging.getLogger(__name__)
 
+#: No channel: what was heard before may be out of date.
+CONNECTED = "connected"
+
 
 def listen(channels: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(channel, payload) of each notification, for ever. What is announced while the connection is away is missed."""
+    """(channel, payload) of each notification, for ever.
+
+    What is announced while the connection is away is missed; (CONNECTED, "") says that it is there, again or at first.
+    """
     while True:
         try:
             with psycopg.connect(settings().database_url, autocommit=True, connect_timeout=5) as connection:
                 for channel in channels:
                     connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+                yield CONNECTED, ""
                 for found in connection.notifies():
                     yield found.channel, found.payload
         except psycopg.OperationalError:

@@ -102,6 +102,9 @@ def _hear_of_stops(executor: Executor) -> None:
             executor.stop_batch(UUID(hex=payload))
         elif channel == "llm_go":
             executor.resume_batch(UUID(hex=payload))
+        else:
+            # A resume may have been missed; that nothing of a stopped batch starts is the database's word anyway.
+            executor.forget_stops()
 
 
 def _allow_many_sockets() -> None:

@@ -110,6 +110,10 @@ class Executor:
     def resume_batch(self, batch_id: UUID) -> None:
         self._stopped.discard(batch_id)
 
+    def forget_stops(self) -> None:
+        self._stopped.clear()
+        self._stopped_order.clear()
+
     def drain(self, timeout_seconds: float) -> bool:
         """Take nothing more and wait until every row in hand is committed; False if some are left after the time."""
         self.draining = True

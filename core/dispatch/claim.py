@@ -201,17 +201,18 @@ SELECT lane_id, connection_id,
 FROM lease GROUP BY lane_id, connection_id
 """
 
+# The batch is locked before the lane is looked at: two schedulers may try the same rows while the lead passes on.
 _CLAIM_FRESH = """
-WITH running AS (
-    UPDATE batch SET dispatched = dispatched + %(count)s, status = 'processing',
-                     started_at = coalesce(started_at, now()), reserved_usd = reserved_usd + %(total_reserved)s
-    WHERE id = %(batch)s AND status IN ('pending', 'processing')
-      AND EXISTS (SELECT FROM lane WHERE id = %(lane)s AND next_n = %(next_n)s)
-    RETURNING id, tenant_id
+WITH running AS MATERIALIZED (
+    SELECT id, tenant_id FROM batch WHERE id = %(batch)s AND status IN ('pending', 'processing') FOR NO KEY UPDATE
 ), moved AS (
     UPDATE lane SET next_n = next_n + %(count)s
     FROM running WHERE lane.id = %(lane)s AND lane.next_n = %(next_n)s
     RETURNING lane.id, lane.created_at, lane.connection_id, running.id AS batch_id, running.tenant_id
+), counted AS (
+    UPDATE batch SET dispatched = dispatched + %(count)s, status = 'processing',
+                     started_at = coalesce(started_at, now()), reserved_usd = reserved_usd + %(total_reserved)s
+    FROM moved WHERE batch.id = moved.batch_id
 )
 INSERT INTO lease (completion_id, created_at, batch_id, tenant_id, lane_id, connection_id, fence, rung_at,
                    estimated_input_tokens, estimated_output_tokens, reserved_usd)

@@ -41,7 +41,6 @@ def test_workers_that_come_and_go_in_order_repeat_nothing(make_house: Callable[.
     assert (ledger["calls"], ledger["executed"], ledger["duplicates"], ledger["abandoned"]) == (1200, 1200, 0, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="a worker that misses llm_go puts the batch's rows back for ever")
 def test_a_resume_that_no_worker_heard_of_takes_effect_all_the_same(make_house: Callable[..., House]) -> None:
     # given: a batch that its workers know to be paused
     house = make_house(workers=1, simulator={"latency": 0.2}, environment={"LLM_SERVICE_WORKER_CONCURRENCY": "20"})

@@ -256,6 +256,7 @@ def test_two_outcomes_of_one_row_in_one_commit_count_once(first: Any, second: An
     late = world.run()[0]
     execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
     recover.rescue_dead_workers()
+    execute("UPDATE lease SET due_at = now()")
     world.worker_id = workers.register(10)
     newer = world.run()[0]
     # when: both calls end at the same moment

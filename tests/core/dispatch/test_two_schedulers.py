@@ -15,7 +15,6 @@ from tests.core.dispatch.world import World, batch_row, check_counters, finish, 
 pytestmark = pytest.mark.usefixtures("database_url")
 
 
-@pytest.mark.xfail(strict=True, reason="the second claim adds to dispatched and reserved_usd without taking a row")
 def test_the_same_rows_claimed_at_the_same_time_are_claimed_once() -> None:
     # given: two schedulers that have read the same state of a lane
     world = World()

@@ -83,6 +83,7 @@ def test_a_late_answer_of_a_row_that_runs_again_is_taken_and_the_second_is_not()
     late = world.run()[0]
     execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
     assert recover.rescue_dead_workers() == 1
+    execute("UPDATE lease SET due_at = now()")
     world.worker_id = workers.register(10)
     second = world.run()[0]
     assert second.fence > late.fence
@@ -161,6 +162,7 @@ def test_a_row_that_takes_its_workers_down_ends_as_worker_crashed() -> None:
     batch_id = world.submit(1)
     for _ in range(recover.MAX_CRASHES):
         world.worker_id = workers.register(10)
+        execute("UPDATE lease SET due_at = now()")
         assert len(world.run()) == 1
         execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
         recover.rescue_dead_workers()
@@ -168,6 +170,23 @@ def test_a_row_that_takes_its_workers_down_ends_as_worker_crashed() -> None:
     with_reason = statuses(batch_id)
     assert with_reason == {"failed": 1}
     check_counters(batch_id)
+
+
+def test_a_row_that_was_not_in_hand_at_the_crash_before_is_not_blamed_for_the_next() -> None:
+    world = World()
+    world.submit(2)
+    claimed = world.claim()
+    world.start(claimed[:1])
+    execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
+    recover.rescue_dead_workers()
+    # when: the suspect runs again, beside another row, and its worker dies again
+    execute("UPDATE lease SET due_at = now() WHERE due_at IS NOT NULL")
+    world.worker_id = workers.register(10)
+    world.start(claimed[1:])
+    world.run()
+    execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
+    recover.rescue_dead_workers()
+    assert [lease["crashes"] for lease in leases()] == [2, 0]
 
 
 def test_a_project_may_ask_not_to_repeat_calls_of_unknown_outcome() -> None:
