@@ -85,11 +85,11 @@ def test_the_package_tries_again_and_is_answered(claude: anthropic.Anthropic, se
     # Given a provider that is overloaded until this service has given up once
     service.simulator.config(faults=[{"kind": "529", "model": "claude-sonnet-4-6", "count": 3}])
     message = claude.messages.create(model="claude-sonnet-4-6", **ask("nonce-retried"))
-    assert "nonce-retried" in message.content[0].text  # type: ignore[union-attr]
+    assert "nonce-retried" in message.content[0].text
     assert service.simulator.nonces()["nonce-retried"]["calls"] == 4
 
 
-@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "gpt-4.1"])
+@pytest.mark.parametrize("model", ["claude-opus-4-6", "gpt-4.1"])
 def test_a_stream_that_fails_half_way_ends_in_an_error_event(
     claude: anthropic.Anthropic, service: House, model: str
 ) -> None:

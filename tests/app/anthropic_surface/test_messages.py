@@ -37,7 +37,7 @@ def test_a_message(claude: anthropic.Anthropic, model: str) -> None:
     assert (message.type, message.role, message.stop_reason) == ("message", "assistant", "end_turn")
     assert message.id.startswith("msg_")
     assert message.model.startswith(model)
-    assert "nonce-plain" in message.content[0].text  # type: ignore[union-attr]
+    assert "nonce-plain" in message.content[0].text
     assert message.usage.input_tokens > 0
     assert message.usage.output_tokens > 0
     assert message._request_id
@@ -49,7 +49,7 @@ def test_what_claude_says_beyond_openais_form_arrives(claude: anthropic.Anthropi
     message = claude.messages.create(model=CLAUDE, **ask("Say nonce-full please.", stop_sequences=[" to "]))
     thought, text = message.content
     assert (thought.type, text.type) == ("thinking", "text")
-    assert thought.signature == "c2ltdWxhdGVk"  # type: ignore[union-attr]
+    assert thought.signature == "c2ltdWxhdGVk"
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", " to ")
     usage = message.usage
     assert usage.cache_read_input_tokens
