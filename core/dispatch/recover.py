@@ -230,9 +230,14 @@ WHERE greatest(lease_expires_at,
 FOR UPDATE SKIP LOCKED
 """
 
+# Rows in hand when a worker died are tried again at moments apart, and while some of them were in hand at a crash
+# before only those are blamed: so a row that kills its workers soon stands alone.
 _BACK = """
-    due_at = now(), rung_at = NULL, call_started_at = NULL, worker_id = NULL, fence = lease.fence + 1,
-    attempts = lease.attempts + 1, crashes = lease.crashes + 1
+    due_at = now() + make_interval(secs => random() * 3 * (lease.crashes + 1) ^ 2),
+    rung_at = NULL, call_started_at = NULL, worker_id = NULL, fence = lease.fence + 1, attempts = lease.attempts + 1,
+    crashes = lease.crashes + (lease.crashes > 0 OR lease.worker_id NOT IN (
+        SELECT suspect.worker_id FROM lease suspect WHERE suspect.crashes > 0 AND suspect.worker_id IS NOT NULL
+    ))::int
 """
 _BACK_RETURNING = """
 RETURNING lease.completion_id, lease.fence, lease.created_at, lease.batch_id, lease.attempts,
