@@ -31,6 +31,8 @@ DUE_TO_RUNG = Histogram(
 CLAIMED = Counter("llm_service_rows_claimed_total", "Rows that the scheduler claimed.", ["provider"])
 RETRIES = Counter("llm_service_row_retries_total", "Rows put back to be tried again.", ["provider", "reason"])
 RESCUED = Counter("llm_service_rows_rescued_total", "Rows taken back from workers.", ["cause"])
+#: Why rows are rescued. The series are there from the start, so that the first of them is seen to rise.
+WORKER_DEAD, CALL_OVERDUE = RESCUED.labels("worker_dead"), RESCUED.labels("call_overdue")
 RUNG_AGAIN = Counter("llm_service_rows_rung_again_total", "Rows whose doorbell nobody followed in time.")
 GRANTED = Counter("llm_service_limiter_grants_total", "Calls of batches that the limiter let start.", ["provider"])
 HELD_BACK = Counter(

@@ -63,14 +63,11 @@ def count(sums: Mapping[Key, Sum]) -> None:
         if key.error_type and key.status != RowStatus.SUCCEEDED:
             FAILED.labels(provider, key.processing, key.error_type).inc(found.requests)
         for name, field in _TOKENS.items():
-            if tokens := getattr(found, field):
-                TOKENS.labels(*kind, name).inc(tokens)
-        if found.cost_usd:
-            COST.labels(*kind).inc(float(found.cost_usd))
-        if found.savings_usd > 0:
-            SAVINGS.labels(*kind).inc(float(found.savings_usd))
-        if found.unpriced:
-            UNPRICED.labels(provider).inc(found.unpriced)
+            TOKENS.labels(*kind, name).inc(getattr(found, field))
+        # Zeros too: a series that begins with its first event hides that event from rate() and increase().
+        COST.labels(*kind).inc(float(found.cost_usd))
+        SAVINGS.labels(*kind).inc(max(0.0, float(found.savings_usd)))
+        UNPRICED.labels(provider).inc(found.unpriced)
         CALLS.labels(provider).inc(found.attempts)
         _count_tenant(key, found)
 

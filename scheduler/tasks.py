@@ -9,7 +9,7 @@ import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
-from core import db, idempotency, metrics_dispatch, webhooks
+from core import budgets, db, idempotency, metrics_dispatch, webhooks
 from core.dispatch import recover
 from core.dispatch.doorbell import ring, ring_webhook
 
@@ -33,12 +33,14 @@ class Rescue:
     def tick(self) -> float:
         rows = recover.rescue_dead_workers()
         if rows:
-            metrics_dispatch.RESCUED.labels("worker_dead").inc(rows)
+            metrics_dispatch.WORKER_DEAD.inc(rows)
             log.warning("%d rows of dead workers are run again", rows)
         if time.monotonic() >= self._overdue_at:
             self._overdue_at = time.monotonic() + 15
+            with db.connection() as connection:
+                budgets.reconcile(connection)
             if overdue := recover.rescue_overdue_calls():
-                metrics_dispatch.RESCUED.labels("call_overdue").inc(overdue)
+                metrics_dispatch.CALL_OVERDUE.inc(overdue)
                 log.warning("%d calls outlived their deadline and are run again", overdue)
         missed = recover.missed_doorbells()
         metrics_dispatch.RUNG_AGAIN.inc(sum(len(part.rows) for part in missed))
@@ -50,10 +52,11 @@ class Rescue:
 
 
 def stops_and_windows() -> float:
-    """Closes windows, pauses and resumes with the connections, ends the rows of batches that were stopped."""
+    """Closes windows, pauses and resumes with connections and budgets, ends the rows of batches that were stopped."""
     recover.expire_batches()
     recover.pause_stopped_connections()
     recover.resume_mended_connections()
+    budgets.resume_funded()
     return 0.0 if recover.sweep_stopped_batches() else SWEEP_SECONDS
 
 
@@ -83,4 +86,5 @@ def housekeeping() -> float:
         idempotency.forget_old(connection)
     with db.connection() as connection:
         webhooks.forget_old(connection)
+        budgets.forget_old(connection)
     return HOUSEKEEPING_SECONDS

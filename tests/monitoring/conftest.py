@@ -1,0 +1,96 @@
+"""A house that has done a bit of everything, so that every metric has something to say."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from launcher.house import House, wait_until
+from tests.e2e.batches import results, rows, submit
+from tests.e2e.receiver import Receiver
+
+TENANT_LABELS = 3
+
+
+@dataclass(frozen=True)
+class Busy:
+    """The house, and the batch that it ran."""
+
+    house: House
+    batch: dict[str, Any]
+    results: list[dict[str, Any]]
+    #: the live completions' objects, or of a stream the last event
+    live: list[dict[str, Any]]
+
+    def scrape(self) -> dict[str, Metric]:
+        """The metric families that /metrics gives now, by name."""
+        answer = self.house.client.get("/metrics")
+        assert answer.status_code == 200
+        return {family.name: family for family in text_string_to_metric_families(answer.text)}
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum over the samples of one name with these labels."""
+        return sum(
+            sample.value
+            for family in self.scrape().values()
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+def work(house: House, name: str, receiver: Receiver) -> tuple[str, list[dict[str, Any]]]:
+    """A batch with retries, failures and a webhook, then two live completions, one of them streamed.
+
+    Returns the batch's id, and of each live completion the object that has its usage and cost.
+    """
+    client = house.client
+    house.simulator.config(
+        faults=[
+            {"kind": "429", "first_attempts": 1, "probability": 0.1},
+            {"kind": "500", "first_attempts": 1, "probability": 0.1},
+            {"kind": "400", "probability": 0.05},
+        ]
+    )
+    batch = submit(client, rows(name, 120), webhook_url=receiver.url)
+    client.wait_for_batch(batch["id"])
+    house.simulator.config(faults=[])
+    question = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": name}], "max_tokens": 20}
+    answered = client.post("/v1/completions", question)
+    assert answered.status_code == 200, answered.text
+    streamed = client.post("/v1/completions", question | {"stream": True, "stream_options": {"include_usage": True}})
+    *_, last, done = (line.removeprefix("data: ") for line in streamed.text.splitlines() if line)
+    assert done == "[DONE]", streamed.text
+    return batch["id"], [answered.json(), json.loads(last)]
+
+
+@pytest.fixture(scope="package")
+def busy(
+    new_database: Callable[[], str], new_redis: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Busy]:
+    directory: Path = tmp_path_factory.mktemp("monitored")
+    environment = {"LLM_SERVICE_METRICS_TENANT_LABELS": str(TENANT_LABELS)}
+    house = House(directory, database_url=new_database(), redis_url=new_redis(), workers=2, environment=environment)
+    with house, Receiver() as receiver:
+        batch_id, live = work(house, "metrics", receiver)
+        batch = house.client.get(f"/v1/batch/{batch_id}").json()
+        found = Busy(house, batch, results(house.client, batch_id), live)
+        # each process samples once a second, the leading scheduler reads the backlog every five
+        asked_at = time.time()
+        wait_until(lambda: found.total("llm_service_backlog_updated_timestamp_seconds") > asked_at + 2, 30)
+        wait_until(lambda: found.total("llm_service_webhook_attempt_seconds_count") > 0, 30)
+        yield found
+
+
+#: What may be in no label: ids of ours, of any kind, keys and addresses.
+IDENTIFIER = re.compile(
+    r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}|[0-9a-f]{24}|sk-|https?://|row-\d"
+)

@@ -1,0 +1,52 @@
+"""The rules and dashboards of monitoring/, read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MONITORING = ROOT / "monitoring"
+RUNBOOKS = ROOT / "docs" / "runbooks"
+DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
+RULES = sorted((MONITORING / "rules").glob("*.yml"))
+
+
+def rules() -> list[dict[str, Any]]:
+    """Every recording and alert rule."""
+    return [
+        rule
+        for file in RULES
+        for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
+        for rule in group["rules"]
+    ]
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    return {rule["alert"]: rule for rule in rules() if "alert" in rule}
+
+
+def recorded() -> set[str]:
+    return {rule["record"] for rule in rules() if "record" in rule}
+
+
+def dashboard(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def panel_queries() -> Iterator[tuple[str, str]]:
+    """(where, query) of every panel's targets."""
+    for file in DASHBOARDS:
+        for panel in dashboard(file)["panels"]:
+            for target in panel["targets"]:
+                yield f"{file.stem}: {panel['title']}", target["expr"]
+
+
+def rule_queries() -> Iterator[tuple[str, str]]:
+    for rule in rules():
+        yield rule.get("alert") or rule["record"], rule["expr"]

@@ -1,0 +1,69 @@
+"""The dashboards load as they are: complete, with the one data source, no two of one name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.monitoring import files
+
+PROVISIONED = files.MONITORING / "grafana" / "provisioning"
+
+
+def test_uids_and_titles_are_unique() -> None:
+    found = [files.dashboard(file) for file in files.DASHBOARDS]
+    assert {file.stem for file in files.DASHBOARDS} >= {
+        "overview",
+        "batches",
+        "providers",
+        "workers",
+        "cost",
+        "tenants",
+    }
+    assert len({each["uid"] for each in found}) == len({each["title"] for each in found}) == len(found)
+
+
+@pytest.mark.parametrize("file", files.DASHBOARDS, ids=lambda file: file.stem)
+def test_every_panel_is_complete(file: Path) -> None:
+    source = yaml.safe_load((PROVISIONED / "datasources" / "prometheus.yml").read_text(encoding="utf-8"))[
+        "datasources"
+    ][0]
+    expected = {"type": source["type"], "uid": source["uid"]}
+    panels = files.dashboard(file)["panels"]
+    assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+    for panel in panels:
+        assert panel["datasource"] == expected
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert panel["targets"], panel["title"]
+        for target in panel["targets"]:
+            assert target["datasource"] == expected
+            assert target["expr"]
+
+
+@pytest.mark.parametrize("file", files.DASHBOARDS, ids=lambda file: file.stem)
+def test_panels_do_not_overlap(file: Path) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in files.dashboard(file)["panels"]:
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert max(x for x, _ in cells) < 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+def test_grafana_and_prometheus_find_the_files_in_containers() -> None:
+    compose = yaml.safe_load((files.ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    mounts = compose["services"]["grafana"]["volumes"] + compose["services"]["prometheus"]["volumes"]
+    places = dict(mount.split(":")[:2] for mount in mounts if mount.startswith("./"))
+    provider = yaml.safe_load((PROVISIONED / "dashboards" / "dashboards.yml").read_text(encoding="utf-8"))["providers"][
+        0
+    ]
+    assert places["./monitoring/grafana/dashboards"] == provider["options"]["path"]
+    assert places["./monitoring/rules"] == "/etc/prometheus/rules"
+    # and the port that Prometheus asks is the one that workers answer on
+    port = compose["services"]["worker"]["environment"]["LLM_SERVICE_METRICS_PORT"]
+    scraped = yaml.safe_load((files.MONITORING / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    ports = {job["job_name"]: job["dns_sd_configs"][0]["port"] for job in scraped}
+    assert ports == {"api": 8000, "worker": int(port), "scheduler": int(port)}
