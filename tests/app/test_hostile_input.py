@@ -24,7 +24,13 @@ NO_SUCH = {
     "project_id": f"proj_{ZERO}",
     "key_id": f"key_{ZERO}",
     "alias": "no-such-alias",
+    "log_id": f"log_{ZERO}",
+    "endpoint_id": f"wh_{ZERO}",
+    "delivery_id": f"evt_{ZERO}",
+    "period": "month",
 }
+#: The vendors' surfaces take other credentials and answer errors in their own forms: they have such tests of their own.
+SURFACES = ("openai_surface.", "anthropic_surface.")
 ODD_IDS = [
     "x",
     "batch_",
@@ -118,7 +124,7 @@ def _routes(app: Flask) -> list[tuple[str, Rule]]:
     return [
         (method, rule)
         for rule in app.url_map.iter_rules()
-        if rule.rule.startswith("/v1/")
+        if rule.rule.startswith("/v1/") and not rule.endpoint.startswith(SURFACES)
         for method in sorted((rule.methods or set()) - {"OPTIONS"})
     ]
 
@@ -213,8 +219,10 @@ def test_a_bad_body_is_400_on_every_route_that_takes_one(
             takes_none = rule.rule.endswith(("/cancel", "/pause", "/retry", "/rotate", "/revoke", "/resume"))
             # A key needs nothing but its project, which is not there.
             takes_none = takes_none or (name == "empty" and rule.rule.endswith("/keys"))
+            # Nothing to change is no fault.
+            takes_none = takes_none or (name == "empty" and rule.rule == "/v1/project")
             allowed = (200, 400, 404) if takes_none else (400,)
-            assert answered.status_code in allowed, (method, rule.rule, answered.status_code, answered.text[:300])
+            assert answered.status_code in allowed, (name, method, rule.rule, answered.status_code, answered.text[:300])
             if answered.status_code >= 400:
                 assert answered.content_type == "application/problem+json"
 
