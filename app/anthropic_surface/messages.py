@@ -16,7 +16,7 @@ from app.anthropic_surface.translation import params_of, told_in_callers_terms
 from core import catalogue, completions, streaming, tokens
 from core.errors import FieldError, InvalidInput
 from core.providers.anthropic_native import MessagesParams
-from core.providers.from_anthropic_answer import message_of
+from core.providers.from_anthropic_answer import ADDED, message_of
 from core.providers.from_anthropic_stream import PING, MessageEvents
 from core.routing import Route
 from core.settings import settings
@@ -43,7 +43,8 @@ def create_message() -> Response:
             request_id=telemetry.request_id(),
             timeout_seconds=_timeout_seconds(),
         )
-    return answer(message_of(orjson.loads(made)))
+    completion = orjson.loads(made)
+    return answer(message_of(completion) | {field: completion[field] for field in ADDED})
 
 
 def _timeout_seconds() -> float:

@@ -21,6 +21,8 @@ STOP_REASONS = {
 _SERVICE_TIERS = {"default": "standard", "priority": "priority"}
 #: what a call's arguments become when they are no JSON object: cut off, or the model's mistake
 UNREADABLE_INPUT = "unreadable_arguments"
+#: what this service adds to an answer, in either form
+ADDED = ("provider", "cost_usd", "request_id")
 
 
 def message_of(completion: Mapping[str, Any]) -> dict[str, Any]:

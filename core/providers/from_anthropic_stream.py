@@ -6,12 +6,11 @@ from typing import Any
 
 import orjson
 
-from core.providers.from_anthropic_answer import message_id, stop_reason, usage_of, use
+from core.providers.from_anthropic_answer import ADDED, message_id, stop_reason, usage_of, use
 from core.providers.from_anthropic_errors import error_object, status_of
 from core.providers.sse import EventDecoder, EventTooLong
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
-_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 #: how an event of ours begins among Claude's, which all have a name
 _OURS = b"\n\ndata: "
 
@@ -52,6 +51,8 @@ class MessageEvents:
         self._refusal: list[str] = []
         self._usage: object = None
         self._tier: object = None
+        #: what the last chunk says beyond OpenAI's fields
+        self._added: dict[str, Any] = {}
 
     def feed(self, piece: bytes) -> bytes:
         """Events for the caller for one piece of the stream, which holds whole events."""
@@ -86,6 +87,8 @@ class MessageEvents:
         out = b"" if self._started else self._start(chunk)
         if chunk.get("usage"):
             self._usage = chunk["usage"]
+        if "request_id" in chunk:
+            self._added = {field: chunk.get(field) for field in ADDED}
         if chunk.get("service_tier"):
             self._tier = chunk["service_tier"]
         for choice in chunk.get("choices") or ():
@@ -181,7 +184,9 @@ class MessageEvents:
             delta["stop_details"] = {"type": "refusal", "category": None, "explanation": refusal or None}
         usage = usage_of(self._usage or {"prompt_tokens": self._input_tokens}, self._tier)
         counters = {field: usage[field] for field in _COUNTERS}
-        return self._close() + event("message_delta", delta=delta, usage=counters) + _STOP
+        return (
+            self._close() + event("message_delta", delta=delta, usage=counters) + event("message_stop", **self._added)
+        )
 
     def _fail(self, status: int, message: str) -> bytes:
         self._over = True

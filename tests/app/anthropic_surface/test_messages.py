@@ -41,6 +41,13 @@ def test_a_message(claude: anthropic.Anthropic, model: str) -> None:
     assert message.usage.input_tokens > 0
     assert message.usage.output_tokens > 0
     assert message._request_id
+    added = message.model_extra
+    assert added is not None
+    assert (added["provider"], added["request_id"]) == (
+        "anthropic" if model == CLAUDE else "openai",
+        message._request_id,
+    )
+    assert float(added["cost_usd"]) > 0
 
 
 def test_what_claude_says_beyond_openais_form_arrives(claude: anthropic.Anthropic, service: House) -> None:
@@ -124,7 +131,8 @@ def test_structured_output(claude: anthropic.Anthropic, model: str) -> None:
 @BOTH
 def test_a_stream_has_every_event_in_its_place(claude: anthropic.Anthropic, model: str, service: House) -> None:
     service.simulator.config(tokens={"reasoning": 3 if model == CLAUDE else 0})
-    events = list(claude.messages.create(model=model, stream=True, **ask()))
+    stream = claude.messages.create(model=model, stream=True, **ask())
+    events = list(stream)
     kinds = [event.type for event in events]
     assert kinds[0] == "message_start"
     assert kinds[-2:] == ["message_delta", "message_stop"]
@@ -141,6 +149,13 @@ def test_a_stream_has_every_event_in_its_place(claude: anthropic.Anthropic, mode
     assert last.delta.stop_reason == "end_turn"
     assert last.usage.output_tokens > 1
     assert last.usage.input_tokens > 0
+    added = events[-1].model_extra
+    assert added is not None
+    assert (added["provider"], added["request_id"]) == (
+        "anthropic" if model == CLAUDE else "openai",
+        stream.response.headers["request-id"],
+    )
+    assert float(added["cost_usd"]) > 0
 
 
 @BOTH
