@@ -14,6 +14,7 @@ from app.resources import (
     models,
     project_settings,
     providers,
+    stats,
     webhooks,
 )
 
@@ -23,6 +24,7 @@ RESOURCES = (
     completions,
     batches,
     logs,
+    stats,
     providers,
     model_mappings,
     models,

@@ -9,6 +9,7 @@ from marshmallow import validate
 from webargs import fields
 
 from app.schemas import CUSTOM_ID_MAX, PageQuery, RowErrorSchema, Text, UsageSchema, Whole
+from core import stats
 from core.states import ProviderType, RowStatus
 
 _STATUSES = [status.value for status in RowStatus]
@@ -101,3 +102,74 @@ class ProjectSchema(ProjectChange):
     id = fields.String()
     tenant_id = fields.String()
     created_at = fields.DateTime()
+
+
+class StatsQuery(ma.Schema):
+    since = time_field("Ended then or later, cut to the hour; 30 days before `to` by default")
+    since.data_key = "from"
+    until = time_field("Ended before, up to the hour's end; now by default")
+    until.data_key = "to"
+    interval = Text(load_default="day", validate=validate.OneOf(list(stats.INTERVALS)))
+    group_by = Text(load_default=None, validate=validate.OneOf(stats.GROUPS))
+
+
+class PercentilesSchema(ma.Schema):
+    """Milliseconds, exact to 4.5 %; null where there is nothing to measure."""
+
+    p50 = fields.Float(allow_none=True)
+    p95 = fields.Float(allow_none=True)
+    p99 = fields.Float(allow_none=True)
+
+
+class FiguresSchema(ma.Schema):
+    requests = fields.Integer(metadata={"description": "Completions that ended"})
+    succeeded = fields.Integer()
+    failed = fields.Integer()
+    cancelled = fields.Integer()
+    expired = fields.Integer()
+    attempts = fields.Integer(metadata={"description": "Provider calls they took"})
+    input_tokens = fields.Integer()
+    output_tokens = fields.Integer()
+    cached_tokens = fields.Integer(metadata={"description": "Part of input_tokens"})
+    reasoning_tokens = fields.Integer(metadata={"description": "Part of output_tokens"})
+    unpriced = fields.Integer(metadata={"description": "Answers of models without a known price; not in cost_usd"})
+    success_rate = fields.Float(allow_none=True, metadata={"description": "succeeded / (succeeded + failed)"})
+    cost_usd = fields.String()
+    savings_usd = fields.String(metadata={"description": "Against the provider's price in real time"})
+    latency_ms = fields.Nested(PercentilesSchema, metadata={"description": "Of completions that succeeded"})
+    time_to_first_token_ms = fields.Nested(PercentilesSchema, metadata={"description": "Of streamed completions"})
+
+
+class PointSchema(FiguresSchema):
+    start = fields.DateTime()
+    groups = fields.Dict(keys=fields.String(), values=fields.Nested(FiguresSchema))
+
+
+class ProjectLoadSchema(ma.Schema):
+    in_flight = fields.Integer()
+    queue_depth = fields.Integer()
+
+
+class LoadSchema(ma.Schema):
+    """The whole service's, and of it this project's batches."""
+
+    in_flight = fields.Integer(allow_none=True, metadata={"description": "Provider calls that run"})
+    queue_depth = fields.Integer(allow_none=True, metadata={"description": "Rows of batches that wait"})
+    rows_per_second = fields.Float(allow_none=True, metadata={"description": "Completions that end"})
+    project = fields.Nested(ProjectLoadSchema)
+
+
+class StatsSchema(ma.Schema):
+    since = fields.DateTime(data_key="from")
+    until = fields.DateTime(data_key="to")
+    interval = fields.String()
+    group_by = fields.String(allow_none=True)
+    totals = fields.Nested(FiguresSchema)
+    by_model = fields.Dict(keys=fields.String(), values=fields.Nested(FiguresSchema))
+    groups = fields.Dict(
+        keys=fields.String(),
+        values=fields.Nested(FiguresSchema),
+        metadata={"description": "With `group_by`: its values"},
+    )
+    series = fields.List(fields.Nested(PointSchema))
+    live = fields.Nested(LoadSchema)

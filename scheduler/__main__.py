@@ -16,7 +16,7 @@ from core import db, logs, metrics_process, notifications  # noqa: E402
 from core.dispatch.doorbell import make_broker  # noqa: E402
 from core.metrics_backlog import Backlog  # noqa: E402
 from core.metrics_dispatch import timed  # noqa: E402
-from scheduler import tasks  # noqa: E402
+from scheduler import retention, tasks  # noqa: E402
 from scheduler.dispatch import Dispatcher  # noqa: E402
 from scheduler.leader import lead  # noqa: E402
 from scheduler.poller import Poller  # noqa: E402
@@ -34,6 +34,7 @@ def main() -> int:
         "rescue": tasks.Rescue(broker).tick,
         "webhooks": tasks.Webhooks(broker).tick,
         "housekeeping": tasks.housekeeping,
+        "retention": retention.remove_old,
     }
     pollers = [Poller(name, timed(name, task), leading) for name, task in work.items()]
     for poller in pollers:

@@ -1,0 +1,54 @@
+"""Histograms: percentiles within the stated error, whatever was added up where."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import db
+from core.histogram import LAST, RELATIVE_ERROR, Histogram
+
+durations = st.lists(st.floats(1.0, 4e6), min_size=1, max_size=200)
+
+
+def _of(values: list[float]) -> Histogram:
+    histogram = Histogram()
+    for value in values:
+        histogram.add(value)
+    return histogram
+
+
+@given(durations, st.floats(0.0, 1.0))
+def test_a_percentile_is_within_the_stated_error(values: list[float], share: float) -> None:
+    exact = sorted(values)[max(1, math.ceil(share * len(values))) - 1]
+    found = _of(values).percentile(share)
+    assert found is not None
+    assert abs(found - exact) <= (RELATIVE_ERROR + 1e-9) * exact
+
+
+@given(durations, durations)
+def test_stored_numbers_add_up_as_histograms_do(one: list[float], other: list[float]) -> None:
+    added = int(_of(one).stored()) + int(_of(other).stored())
+    assert Histogram.of(str(added)).counts == _of(one + other).counts
+
+
+def test_what_is_out_of_range_is_counted_at_its_ends() -> None:
+    histogram = _of([0.0, 0.4, 1.0, 1e12])
+    assert histogram.counts == {0: 3, LAST: 1}
+    assert Histogram().percentile(0.5) is None
+    assert Histogram.of(Histogram().stored()).total == 0
+
+
+@pytest.mark.usefixtures("database_url")
+def test_postgresql_adds_them_up() -> None:
+    values = [float(3**power) for power in range(14)]
+    with db.connection() as connection:
+        row = connection.execute(
+            "SELECT sum(h)::text AS sum FROM unnest(%s::numeric[]) AS h",
+            ([_of([value, 7.0]).stored() for value in values],),
+        ).fetchone()
+    assert row is not None
+    assert Histogram.of(row["sum"]).counts == _of(values + [7.0] * 14).counts
