@@ -130,7 +130,7 @@ def _routes(app: Flask) -> list[tuple[str, Rule]]:
 
 
 def _path(rule: Rule, **values: str) -> str:
-    return re.sub(r"<(?:\w+:)?(\w+)>", lambda found: values.get(found[1], NO_SUCH[found[1]]), rule.rule)
+    return re.sub(r"<(?:[^:<>]+:)?(\w+)>", lambda found: values.get(found[1], NO_SUCH[found[1]]), rule.rule)
 
 
 def _headers(rule: Rule, caller: Caller, operator: dict[str, str]) -> dict[str, str]:
@@ -220,7 +220,7 @@ def test_a_bad_body_is_400_on_every_route_that_takes_one(
             # A key needs nothing but its project, which is not there.
             takes_none = takes_none or (name == "empty" and rule.rule.endswith("/keys"))
             # Nothing to change is no fault.
-            takes_none = takes_none or (name == "empty" and rule.rule == "/v1/project")
+            takes_none = takes_none or (name == "empty" and method == "PATCH")
             allowed = (200, 400, 404) if takes_none else (400,)
             assert answered.status_code in allowed, (name, method, rule.rule, answered.status_code, answered.text[:300])
             if answered.status_code >= 400:
