@@ -8,6 +8,7 @@ from app import anthropic_surface, openai_surface, openapi, operations, problems
 from app.resources import (
     admin,
     batches,
+    budgets,
     completions,
     logs,
     model_mappings,
@@ -30,6 +31,7 @@ RESOURCES = (
     models,
     project_settings,
     webhooks,
+    budgets,
     admin,
     operations,
 )

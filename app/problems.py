@@ -31,6 +31,7 @@ _KINDS: dict[type[errors.ServiceError], tuple[int, str, str]] = {
     errors.TooLarge: (413, "too-large", "The request is over a limit"),
     errors.NotYetAvailable: (425, "results-not-yet-available", "The batch has not ended yet"),
     errors.OverLimit: (429, "over-limit", "Too many requests"),
+    errors.BudgetExhausted: (429, "budget-exhausted", "The project's budget has no room for this"),
     errors.ProviderFailed: (500, "provider-error", "The provider did not answer the request"),
     errors.Unavailable: (503, "unavailable", "A part of the service is not available"),
 }

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import orjson
 
-from core import catalogue, connections, feedback, limits, metrics_calls, project_routes, tokens
+from core import budgets, catalogue, connections, feedback, limits, metrics_calls, pricing, project_routes, tokens
 from core import params as parameters
 from core.call import Priced, call, priced
 from core.connections import LoadedConnection
@@ -143,13 +144,22 @@ def complete(principal: Principal, params: dict[str, Any], *, request_id: str, t
         The provider's limits leave no room within the time.
     ProviderFailed
         No provider answered; carries the reason, the provider's status and its own message.
+    BudgetExhausted
+        The project's budget has no room for what this can cost.
     """
     deadline = time.monotonic() + timeout_seconds
+    found = routes(principal, params)
+    with budgets.hold(principal, lambda: ceiling(found, params), seconds=timeout_seconds):
+        return _complete(principal, params, found, request_id, deadline)
 
+
+def _complete(
+    principal: Principal, params: dict[str, Any], found: list[Route], request_id: str, deadline: float
+) -> bytes:
     def make(connection: LoadedConnection, route: Route) -> Success | Failure:
         return _call(connection, route, params, deadline)
 
-    attempts: Attempts[Success] = Attempts(routes(principal, params))
+    attempts: Attempts[Success] = Attempts(found)
     attempt = attempts.run(make, deadline)
     outcome = attempt.outcome
     if isinstance(outcome, Success):
@@ -182,6 +192,16 @@ def routes(principal: Principal, params: dict[str, Any]) -> list[Route]:
         if not adapter_for(route.provider).check(params, catalogue.find(route.model, route.provider))
     ]
     return [first, *able]
+
+
+def ceiling(found: Sequence[Route], params: dict[str, Any]) -> Decimal:
+    """The most that a completion can cost at the dearest of its routes, in USD; zero if no price is known."""
+    return max(
+        pricing.ceiling(
+            route.provider, route.model, *tokens.estimate(params, catalogue.find(route.model, route.provider))
+        )
+        for route in found
+    )
 
 
 def provider_failed(route: Route, failure: Failure) -> ProviderFailed:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import time
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from core import catalogue, completions, egress, limits, pricing, project_routes, tokens
+from core import budgets, catalogue, completions, egress, limits, pricing, project_routes, tokens
 from core.call import MAX_ANSWER_BYTES, Called, Priced, no_answer
 from core.completions import Attempts
 from core.connections import LoadedConnection
@@ -41,11 +42,19 @@ def embed(principal: Principal, params: dict[str, Any], *, request_id: str, time
     ------
     InvalidInput
         The request is wrong, or the model's provider has no embeddings.
-    OverLimit, ProviderFailed
+    OverLimit, BudgetExhausted, ProviderFailed
         As `completions.complete`.
     """
     deadline = time.monotonic() + timeout_seconds
-    attempts: Attempts[_Answer] = Attempts(_routes(principal, params))
+    routes = _routes(principal, params)
+    with budgets.hold(principal, lambda: _ceiling(routes, params), seconds=timeout_seconds):
+        return _embed(principal, params, routes, request_id, deadline)
+
+
+def _embed(
+    principal: Principal, params: dict[str, Any], routes: list[Route], request_id: str, deadline: float
+) -> bytes:
+    attempts: Attempts[_Answer] = Attempts(routes)
     attempt = attempts.run(lambda connection, route: _call(connection, route, params, deadline), deadline)
     outcome = attempt.outcome
     assert outcome is not None
@@ -150,6 +159,18 @@ def _priced(success: Success, route: Route) -> Priced:
         route.provider, success.model, success.usage, overrides={success.model: card} if card else None
     )
     return Priced(orjson.dumps(success.completion), price.cost_usd, price.list_cost_usd, price.version)
+
+
+def _ceiling(routes: list[Route], params: dict[str, Any]) -> Decimal:
+    """The most it can cost at the dearest of its routes, in USD; zero if no price is known."""
+    found = Decimal(0)
+    for route in routes:
+        card = _card(route.provider, route.model)
+        if card is not None:
+            overrides = {route.model: card}
+            size = _estimate(params["input"], route)
+            found = max(found, pricing.ceiling(route.provider, route.model, size, 0, overrides=overrides))
+    return found
 
 
 @lru_cache(maxsize=256)

@@ -64,6 +64,10 @@ class OverLimit(ServiceError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class BudgetExhausted(OverLimit):
+    """The project's budget has no room for this; raise it, or try again in the next period."""
+
+
 class Unavailable(ServiceError):
     """A part of the service is not available right now; try again after the time in Retry-After."""
 

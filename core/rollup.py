@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-from core import db, metrics_rows
+from core import budgets, db, metrics_rows
 from core.db import RawConnection
 from core.histogram import Histogram
 from core.providers.types import Usage
@@ -103,9 +103,10 @@ class Sums:
             found.first_token.add(first_token_ms)
 
     def write(self, connection: RawConnection) -> None:
-        """Add to the stored sums; the last statement of its transaction."""
+        """Charge the projects' budgets and add to the stored sums; the last statement of its transaction."""
         if not self._sums:
             return
+        budgets.charge(connection, self._costs())
         rows = sorted(self._sums.items(), key=lambda item: item[0])
         values: dict[str, list[object]] = {name: [getattr(key, name) for key, _ in rows] for name in Key._fields}
         for name in _COLUMNS:
@@ -114,6 +115,13 @@ class Sums:
             values[name] = [getattr(added, name).stored() for _, added in rows]
         connection.execute(_ADD, values)
         db.after_commit(connection, lambda: metrics_rows.count(self._sums))
+
+    def _costs(self) -> dict[UUID, Decimal]:
+        """What each project spent."""
+        costs: dict[UUID, Decimal] = {}
+        for key, found in self._sums.items():
+            costs[key.project_id] = costs.get(key.project_id, Decimal(0)) + found.cost_usd
+        return costs
 
 
 def hour_of(time: datetime) -> datetime:

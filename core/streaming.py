@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
-from core import catalogue, completions, connections, egress, limits, tokens
+from core import budgets, catalogue, completions, connections, egress, limits, tokens
 from core.call import MAX_ANSWER_BYTES, Called, money, no_answer, priced
 from core.completions import Attempt, Attempts
 from core.connections import LoadedConnection
@@ -53,11 +54,21 @@ def stream(principal: Principal, params: dict[str, Any], *, request_id: str, tim
     ------
     InvalidInput
         The request is wrong, or asks what the model cannot do.
-    OverLimit, ProviderFailed
+    OverLimit, BudgetExhausted, ProviderFailed
         As `completions.complete`; from the first `next()`.
     """
     found = completions.routes(principal, params)
-    return _Streaming(principal, params, request_id, Attempts(found)).events(time.monotonic() + timeout_seconds)
+    deadline = time.monotonic() + timeout_seconds
+    streaming = _Streaming(principal, params, request_id, Attempts(found))
+    return _within_budget(principal, lambda: completions.ceiling(found, params), streaming.events(deadline), deadline)
+
+
+def _within_budget(
+    principal: Principal, ceiling: Callable[[], Decimal], events: Iterator[bytes], deadline: float
+) -> Iterator[bytes]:
+    """The events, while the budget holds what they can cost; closing and throwing pass through."""
+    with budgets.hold(principal, ceiling, seconds=max(0.0, deadline - time.monotonic())):
+        yield from events
 
 
 class _Opened:

@@ -234,6 +234,8 @@ class Batch(SQLModel, table=True):
     reserved_usd: Decimal = _money()
     #: provider calls beyond the first of a row
     retries: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    #: while it waits for its project's budget: what its next row may cost
+    needs_usd: Decimal | None = _money(nullable=True)
 
     __table_args__ = (
         Index("batch_list", "project_id", "created_at", "id"),
@@ -509,3 +511,38 @@ class WebhookAttempt(SQLModel, table=True):
     status: int | None = None
     error: str | None = _text(nullable=True)
     excerpt: str = _text(default="")
+
+
+class Budget(SQLModel, table=True):
+    """What a project may spend in a month or a day, and what it has spent in the present one."""
+
+    project_id: UUID = Field(foreign_key="project.id", primary_key=True)
+    #: `month` or `day`, in UTC
+    period: str = Field(sa_column=Column(Text, primary_key=True))
+    tenant_id: UUID = Field(foreign_key="tenant.id")
+    limit_usd: Decimal = Field(sa_column=Column(Numeric, nullable=False))
+    #: shares of the limit at which to warn
+    thresholds: list[float] = _json()
+    #: `stop` or `warn`
+    on_limit: str = _text()
+    #: of the period that the counters are of; they are nought if another one has begun
+    period_start: datetime = _time()
+    spent_usd: Decimal = _money()
+    #: the highest share of the limit that was warned of in this period
+    warned: Decimal = _money()
+    created_at: datetime = _time(default=True)
+    updated_at: datetime = _time(default=True)
+
+    __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)
+
+
+class BudgetHold(SQLModel, table=True):
+    """What a live call in flight can cost, held against its project's budgets."""
+
+    __tablename__: ClassVar[str] = "budget_hold"
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    tenant_id: UUID
+    project_id: UUID = Field(index=True)
+    usd: Decimal = Field(sa_column=Column(Numeric, nullable=False))
+    #: the process that made the call has died
+    expires_at: datetime = _time()

@@ -13,7 +13,7 @@ import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
-from core import db, limits, metrics_dispatch, pricing
+from core import budgets, db, limits, metrics_dispatch, pricing
 from core.dispatch import claim, recover
 from core.dispatch.claim import Flight, OpenLane
 from core.dispatch.doorbell import SLICE_ROWS, ring
@@ -46,6 +46,7 @@ class Dispatcher:
     def __init__(self, broker: RedisBroker) -> None:
         self._broker = broker
         self._peeks: dict[int, _Peek] = {}
+        self._rooms: dict[UUID, budgets.Room] = {}
         self._starts_per_second = 0.0
         self._last_rung = 0
         self._last_time = time.monotonic()
@@ -62,6 +63,7 @@ class Dispatcher:
             flight = claim.flight(connection)
             lanes = claim.open_lanes(connection, flight)
             capacity = claim.capacity(connection) if lanes else 0
+            self._rooms = budgets.rooms(connection) if lanes else {}
         self._forget_ended({lane.id for lane in lanes})
         self._measure(flight)
         if not lanes:
@@ -133,6 +135,10 @@ class Dispatcher:
 
     def _release_lane(self, lane: OpenLane, wanted: int, in_flight: dict[UUID, int]) -> tuple[int, float]:
         """Rows that wait to be tried again first, then fresh ones."""
+        room = self._rooms.get(lane.batch_id)
+        if room is not None and room.closed_to(Decimal(0)):
+            budgets.pause(lane.batch_id, room, Decimal(0))
+            return 0, IN_FLIGHT_SECONDS
         with db.connection() as connection:
             due = claim.due_rows(connection, lane.id, min(wanted, lane.due)) if lane.due else []
             fresh = self._peek(connection, lane, wanted - len(due))
@@ -188,22 +194,40 @@ class Dispatcher:
         for _ in claimed:
             peek.tokens.popleft()
         peek.at = lane.next_n
+        room = self._rooms.get(lane.batch_id)
+        if room is not None:
+            room.left -= sum(reserved[: len(claimed)], Decimal(0))
         return claimed
 
     def _reserve(self, lane: OpenLane, fresh: list[tuple[int, int]]) -> list[Decimal]:
-        """The most each fresh row can cost, for as many rows as the batch's max_cost_usd has room for."""
-        if lane.budget_left_usd is None:
+        """The most each fresh row can cost, for as many as the batch's max_cost_usd and the project's budget have room.
+
+        A batch whose next row can find no room is paused; one that has to see first what rows in flight cost waits.
+        """
+        room = self._rooms.get(lane.batch_id)
+        bounds = [] if room is None else [room.left]
+        if lane.budget_left_usd is not None:
+            bounds.append(lane.budget_left_usd)
+        if not bounds:
             return [Decimal(0)] * len(fresh)
-        left = lane.budget_left_usd
+        left = min(bounds)
         reserved: list[Decimal] = []
+        ceiling = Decimal(0)
         for tokens in fresh:
-            ceiling = pricing.ceiling(lane.provider, lane.model, *tokens) or Decimal(0)
+            ceiling = pricing.ceiling(lane.provider, lane.model, *tokens)
             if ceiling > left:
                 break
             left -= ceiling
             reserved.append(ceiling)
-        if fresh and not reserved and not lane.rung and not lane.running and not lane.due:
-            recover.pause_over_budget([lane.batch_id])
+        if fresh and not reserved:
+            if room is not None and room.closed_to(ceiling):
+                budgets.pause(lane.batch_id, room, ceiling)
+            elif (
+                lane.budget_left_usd is not None
+                and ceiling > lane.budget_left_usd
+                and not (lane.rung or lane.running or lane.due)
+            ):
+                recover.pause_over_budget([lane.batch_id])
         return reserved
 
     def _ring(self, lane: OpenLane, claimed: list[tuple[int, int]]) -> None:
