@@ -22,7 +22,9 @@ DEFAULT_TEMPERATURE = 0.7
 #: fields that only Claude has; accepted at the surface because a mapping may lead there
 CLAUDE_FIELDS = ("thinking", "top_k", "cache_control")
 #: what our answers for Claude add to a message; bound to the model that made it, so another model does not get it
-_CLAUDE_MESSAGE_FIELDS = ("thinking_blocks", "reasoning_content")
+_CLAUDE_EXTRAS = frozenset(
+    {"thinking_blocks", "reasoning_content", "cache_control", "is_error", "anthropic", "anthropic_block"}
+)
 
 # Values that say what happens anyway: refused fields that hold them are left out instead of refused.
 _SAMPLING_NEUTRAL: dict[str, Any] = {"temperature": 1, "top_p": 1, "logprobs": False, "top_logprobs": None}
@@ -37,6 +39,7 @@ class OpenAI:
     def check(self, params: Mapping[str, Any], model: ModelInfo) -> list[FieldError]:
         """What this model cannot do of what `params` (already valid) asks, each naming the field and the model."""
         errors = [_refused(field, model) for field in CLAUDE_FIELDS if params.get(field) is not None]
+        errors += only_for_claude(params)
         if not model.known:
             return errors
         if not model.chat:
@@ -168,10 +171,42 @@ def finish_body(body: dict[str, Any], stream: bool) -> None:
     else:
         body.pop("stream", None)
         body.pop("stream_options", None)
-    for message in body["messages"]:
-        if "thinking_blocks" in message or "reasoning_content" in message:
-            body["messages"] = [
-                {key: value for key, value in each.items() if key not in _CLAUDE_MESSAGE_FIELDS}
-                for each in body["messages"]
-            ]
-            break
+    if any(_has_extras(message) for message in body["messages"]):
+        body["messages"] = [_without_extras(message) for message in body["messages"]]
+    if body.get("thinking", 0) is None:
+        del body["thinking"]
+    if any("cache_control" in tool for tool in body.get("tools") or ()):
+        body["tools"] = [_bare(tool) for tool in body["tools"]]
+
+
+def _has_extras(message: Mapping[str, Any]) -> bool:
+    if not _CLAUDE_EXTRAS.isdisjoint(message):
+        return True
+    content, calls = message.get("content"), message.get("tool_calls")
+    return (isinstance(content, list) and any(not _CLAUDE_EXTRAS.isdisjoint(part) for part in content)) or (
+        bool(calls) and any(not _CLAUDE_EXTRAS.isdisjoint(call) for call in calls or ())
+    )
+
+
+def _without_extras(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message without what only Claude understands."""
+    found = _bare(message)
+    for field in ("content", "tool_calls"):
+        if isinstance(found.get(field), list):
+            found[field] = [_bare(part) for part in found[field]]
+    return found
+
+
+def _bare(each: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in each.items() if key not in _CLAUDE_EXTRAS}
+
+
+def only_for_claude(params: Mapping[str, Any]) -> list[FieldError]:
+    """An error for each content part that exists in Anthropic's form only."""
+    return [
+        FieldError(f"/messages/{at}/content/{number}", "this block exists for Claude models only")
+        for at, message in enumerate(params["messages"])
+        if isinstance(message.get("content"), list)
+        for number, part in enumerate(message["content"])
+        if "anthropic_block" in part
+    ]

@@ -477,3 +477,28 @@ def test_a_block_that_is_none_is_left_to_claude(block):
     ]
     built = ANTHROPIC.build({"messages": given}, NEW)
     assert orjson.loads(built.body)["messages"][0]["content"] == [result("a", content="x"), {}]
+
+
+def test_what_only_claude_understands_does_not_reach_openai() -> None:
+    # given: the internal form of a conversation that came through Anthropic's surface
+    part = {"type": "text", "text": "hello", "cache_control": {"type": "ephemeral"}}
+    asked = {
+        "model": "m",
+        "thinking": None,
+        "messages": [
+            {"role": "user", "content": [part]},
+            {"role": "tool", "tool_call_id": "t", "content": "x", "is_error": True},
+        ],
+    }
+    body = orjson.loads(adapter_for("openai").build(asked, "gpt-4o").body)
+    assert body["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "hello"}]},
+        {"role": "tool", "tool_call_id": "t", "content": "x"},
+    ]
+    assert "thinking" not in body
+    # and: a block that has no form there is refused by name
+    block = {"type": "text", "text": "", "anthropic_block": {"type": "search_result"}}
+    wrong = adapter_for("openai").check(
+        {"model": "m", "messages": [{"role": "user", "content": [block]}]}, catalogue.find("gpt-4o", "openai")
+    )
+    assert [error.pointer for error in wrong] == ["/messages/0/content/0"]
