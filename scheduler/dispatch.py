@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict, deque
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
 from uuid import UUID
 
 import dramatiq
+import psycopg
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
@@ -189,12 +191,18 @@ class Dispatcher:
     def _claim_fresh(
         self, connection: db.RawConnection, lane: OpenLane, tokens: list[tuple[int, int]], reserved: list[Decimal]
     ) -> list[tuple[int, int]]:
-        claimed = claim.claim_fresh(connection, lane, tokens, reserved)
+        room = self._rooms.get(lane.batch_id)
+        with connection.transaction() if room is not None else nullcontext() as savepoint:
+            claimed = claim.claim_fresh(connection, lane, tokens, reserved)
+            if savepoint is not None and any(reserved) and not budgets.fits(connection, lane.batch_id):
+                # Live calls took the room in this moment.
+                lane.next_n -= len(claimed)
+                claimed = []
+                raise psycopg.Rollback(savepoint)
         peek = self._peeks[lane.id]
         for _ in claimed:
             peek.tokens.popleft()
         peek.at = lane.next_n
-        room = self._rooms.get(lane.batch_id)
         if room is not None:
             room.left -= sum(reserved[: len(claimed)], Decimal(0))
         return claimed

@@ -4,7 +4,7 @@
 scheduler, live calls where they are made.
 """
 
-from core.budgets.gate import Room, forget_old, hold, pause, resume_funded, rooms
+from core.budgets.gate import Room, fits, forget_old, hold, pause, resume_funded, rooms
 from core.budgets.spending import charge, reconcile
 
-__all__ = ["Room", "charge", "forget_old", "hold", "pause", "reconcile", "resume_funded", "rooms"]
+__all__ = ["Room", "charge", "fits", "forget_old", "hold", "pause", "reconcile", "resume_funded", "rooms"]

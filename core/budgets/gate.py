@@ -1,8 +1,8 @@
 """Holding back what a budget has no room for: rows of batches before they are dispatched, live calls before they start.
 
 Room is what the limit leaves after what is spent and what is reserved: by rows of batches in flight (reserved_usd), and
-by live calls in flight (`budget_hold`). Each reserves the most it can cost, so that concurrent spenders pass a limit by
-no more than what was let in at the same moment.
+by live calls in flight (`budget_hold`). Each reserves the most it can cost under the lock of the project's budgets, so
+that concurrent spenders together pass a limit only by what a call costs beyond its own estimate.
 """
 
 from __future__ import annotations
@@ -59,6 +59,19 @@ def rooms(connection: RawConnection) -> dict[UUID, Room]:
         for batch_id in row["batches"]:
             found[batch_id] = room
     return found
+
+
+def fits(connection: RawConnection, batch_id: UUID) -> bool:
+    """Whether what is reserved is within the budgets of a batch's project, this transaction's claim included.
+
+    Takes the lock that live calls take their room under, after the locks of the claim: what was let in between the
+    scheduler's look at `rooms` and its claim is seen here, and what comes after the claim sees the claim.
+    """
+    row = connection.execute("SELECT project_id FROM batch WHERE id = %s", (batch_id,)).fetchone()
+    if row is None:
+        return False
+    unspent = [budget["unspent"] for budget in connection.execute(_LOCKED, {"project": row["project_id"]})]
+    return not unspent or reserved_usd(connection, row["project_id"]) <= min(unspent)
 
 
 def pause(batch_id: UUID, room: Room, needs_usd: Decimal) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
@@ -43,3 +44,26 @@ def test_the_event_names_how_the_batch_ended(client: Client) -> None:
         wait_until(lambda: len(receiver.received()) >= 2, 20)
         types = {found.path: json.loads(found.body)["type"] for found in receiver.received()}
     assert types == {"/fine": "batch.completed", "/refused": "batch.completed"}
+
+
+def test_a_receiver_that_does_not_answer_delays_nobody(client: Client) -> None:
+    # given an endpoint that takes connections and never answers, with more events than it is given at once
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent, Receiver() as receiver:
+        stuck = _endpoint(client, f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        quick = _endpoint(client, receiver.url)
+        for _ in range(20):
+            assert client.post(f"/v1/webhooks/{stuck}/test").status_code == 202
+        # when there is one for another
+        sent = client.post(f"/v1/webhooks/{quick}/test").json()["id"]
+        # then it arrives long before the first one's time runs out
+        wait_until(lambda: len(receiver.received()) == 1, 8)
+        assert receiver.received()[0].id == sent
+    path = f"/v1/webhooks/deliveries/{sent}"
+    wait_until(lambda: client.get(path).json()["status"] == "delivered", 10)
+    assert [attempt["status"] for attempt in client.get(path).json()["attempts"]] == [200]
+
+
+def _endpoint(client: Client, url: str) -> str:
+    answer = client.post("/v1/webhooks", {"url": url})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])

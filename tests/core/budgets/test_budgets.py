@@ -225,6 +225,18 @@ def test_projects_without_a_limit_reserve_nothing(world: World) -> None:
     assert room_of(world.submit(1)) is None
 
 
+def test_a_claim_that_passes_the_limit_together_with_live_calls_does_not_fit(world: World) -> None:
+    put(world, "1")
+    batch_id = world.submit(2)
+    with budgets.hold(world.principal, lambda: Decimal("0.7"), seconds=10):
+        for reserved, expected in ((Decimal("0.2"), False), (Decimal("0.15"), True)):
+            with db.connection() as connection:
+                [lane] = claim.open_lanes(connection, claim.flight(connection))
+                claim.claim_fresh(connection, lane, [(1, 1)] * 2, [reserved] * 2)
+                assert budgets.fits(connection, batch_id) is expected
+                connection.rollback()
+
+
 def test_many_live_calls_at_once_never_reserve_more_than_the_limit(world: World) -> None:
     put(world, "1")
     let_in, done = [], threading.Event()
