@@ -20,6 +20,7 @@ from core.errors import AddressRefused, FieldError, InvalidInput
 from core.feedback import report
 from core.identity import Principal
 from core.limits import LimitKey
+from core.metrics_calls import EMBEDDINGS, LiveCall
 from core.providers import adapter_for
 from core.providers.failures import failure, unreadable
 from core.providers.types import Failure, Success, Usage
@@ -105,7 +106,12 @@ def _check_input(given: object) -> list[FieldError]:
 def _call(connection: LoadedConnection, route: Route, params: dict[str, Any], deadline: float) -> _Answer | Failure:
     key = LimitKey(connection.id, limits.family(route.model))
     reserved = (_estimate(params["input"], route), 0)
-    with limits.acquire(key, connection.configured, *reserved, timeout_seconds=max(0.0, deadline - time.monotonic())):
+    with (
+        limits.acquire(
+            key, connection.configured, *reserved, timeout_seconds=max(0.0, deadline - time.monotonic())
+        ) as permit,
+        LiveCall(route.provider, route.model, permit.waited_seconds, operation=EMBEDDINGS) as live_call,
+    ):
         adapter = adapter_for(connection.provider_type)
         started_at = time.time()
         secret = connection.secret.reveal()
@@ -131,6 +137,7 @@ def _call(connection: LoadedConnection, route: Route, params: dict[str, Any], de
                 outcome = _read(body, route)
             else:
                 outcome = failure(answer.status, answer.headers, body, secret=secret)
+        live_call.ended(outcome)
         report(key, reserved, Called(outcome=outcome, readings=readings, started_at=started_at, ended_at=time.time()))
     return outcome if isinstance(outcome, Failure) else (outcome, body)
 

@@ -54,7 +54,8 @@ LIMITER_WAIT = Histogram(
     ["provider"],
     buckets=LONG_SECONDS,
 )
-OPERATION = "chat"
+#: Values of gen_ai_operation_name.
+CHAT, EMBEDDINGS = "chat", "embeddings"
 
 
 class _Call(NamedTuple):
@@ -65,6 +66,7 @@ class _Call(NamedTuple):
     seconds: float
     input_tokens: int | None
     output_tokens: int | None
+    operation: str
 
 
 #: More than this are not left for the sampler.
@@ -74,7 +76,7 @@ _waiting: deque[_Call] = deque()
 _lock = threading.Lock()
 
 
-def called(provider: str, model: str, outcome: Success | Failure, seconds: float) -> None:
+def called(provider: str, model: str, outcome: Success | Failure, seconds: float, operation: str = CHAT) -> None:
     """Count one provider call that has ended.
 
     Parameters
@@ -83,9 +85,9 @@ def called(provider: str, model: str, outcome: Success | Failure, seconds: float
     """
     if isinstance(outcome, Success):
         usage = outcome.usage
-        found = _Call(provider, model, "", 200, seconds, usage.input_tokens, usage.output_tokens)
+        found = _Call(provider, model, "", 200, seconds, usage.input_tokens, usage.output_tokens, operation)
     else:
-        found = _Call(provider, model, outcome.reason, outcome.provider_status, seconds, None, None)
+        found = _Call(provider, model, outcome.reason, outcome.provider_status, seconds, None, None, operation)
     _waiting.append(found)
     if len(_waiting) >= MAX_WAITING:
         fold()
@@ -99,10 +101,10 @@ class LiveCall:
     waited_seconds : what it waited for the limiter.
     """
 
-    __slots__ = ("_model", "_provider", "_runs", "_started_at")
+    __slots__ = ("_model", "_operation", "_provider", "_runs", "_started_at")
 
-    def __init__(self, provider: str, model: str, waited_seconds: float) -> None:
-        self._provider, self._model = provider, model
+    def __init__(self, provider: str, model: str, waited_seconds: float, operation: str = CHAT) -> None:
+        self._provider, self._model, self._operation = provider, model, operation
         self._started_at = time.perf_counter()
         self._runs = True
         LIMITER_WAIT.labels(labels.provider(provider)).observe(waited_seconds)
@@ -110,12 +112,14 @@ class LiveCall:
 
     def first_chunk(self) -> None:
         """The first event of a streamed answer is there."""
-        FIRST_CHUNK.labels(*_kind(self._provider, self._model)).observe(time.perf_counter() - self._started_at)
+        kind = _kind(self._operation, self._provider, self._model)
+        FIRST_CHUNK.labels(*kind).observe(time.perf_counter() - self._started_at)
 
     def ended(self, outcome: Success | Failure) -> None:
         """Count it with what came of it."""
         if self._runs:
-            called(self._provider, self._model, outcome, time.perf_counter() - self._started_at)
+            seconds = time.perf_counter() - self._started_at
+            called(self._provider, self._model, outcome, seconds, self._operation)
             self.close()
 
     def close(self) -> None:
@@ -133,25 +137,25 @@ class LiveCall:
 def fold() -> None:
     """Add what was put on the list to the metrics."""
     with _lock:
-        durations: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
-        inputs: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-        outputs: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+        durations: defaultdict[tuple[str, str, str, str], list[float]] = defaultdict(list)
+        inputs: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
+        outputs: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
         answers: Count[tuple[str, int | None]] = Count()
         for _ in range(len(_waiting)):
             call = _waiting.popleft()
-            durations[call.provider, call.model, call.error_type].append(call.seconds)
+            durations[call.operation, call.provider, call.model, call.error_type].append(call.seconds)
             answers[call.provider, call.status] += 1
             if call.input_tokens is not None and call.output_tokens is not None:
-                inputs[call.provider, call.model].append(call.input_tokens)
-                outputs[call.provider, call.model].append(call.output_tokens)
-        for (provider, model, error_type), seconds in durations.items():
-            observe_many(DURATION.labels(*_kind(provider, model), error_type), seconds)
+                inputs[call.operation, call.provider, call.model].append(call.input_tokens)
+                outputs[call.operation, call.provider, call.model].append(call.output_tokens)
+        for (operation, provider, model, error_type), seconds in durations.items():
+            observe_many(DURATION.labels(*_kind(operation, provider, model), error_type), seconds)
         for name, tokens in (("input", inputs), ("output", outputs)):
-            for (provider, model), counts in tokens.items():
-                observe_many(TOKENS.labels(*_kind(provider, model), name), counts)
+            for (operation, provider, model), counts in tokens.items():
+                observe_many(TOKENS.labels(*_kind(operation, provider, model), name), counts)
         for (provider, status), count in answers.items():
             ANSWERS.labels(labels.provider(provider), labels.status(status)).inc(count)
 
 
-def _kind(provider: str, model: str) -> tuple[str, str, str]:
-    return OPERATION, labels.provider(provider), labels.model(model, provider)
+def _kind(operation: str, provider: str, model: str) -> tuple[str, str, str]:
+    return operation, labels.provider(provider), labels.model(model, provider)
