@@ -36,6 +36,7 @@ _KINDS: dict[type[errors.ServiceError], _Kind] = {
     errors.NotYetAvailable: _Kind(400),
     errors.TooLarge: _Kind(413),
     errors.OverLimit: _Kind(429, True),
+    errors.BudgetExhausted: _Kind(429, False),
     errors.Unavailable: _Kind(503, True),
 }
 #: Statuses of a provider's failure that another try may change.

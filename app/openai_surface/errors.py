@@ -42,6 +42,7 @@ _KINDS: dict[type[errors.ServiceError], _Kind] = {
     errors.Conflict: _Kind(status=409, type=_WRONG_REQUEST, retry=False),
     errors.TooLarge: _Kind(status=413, type=_WRONG_REQUEST),
     errors.OverLimit: _Kind(status=429, type="rate_limit_error", code="rate_limit_exceeded", retry=True),
+    errors.BudgetExhausted: _Kind(status=429, type="insufficient_quota", code="insufficient_quota", retry=False),
     errors.Unavailable: _Kind(status=503, type="server_error", retry=True),
 }
 _FAILURES: dict[str, _Kind] = {
