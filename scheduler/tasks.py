@@ -84,7 +84,9 @@ def housekeeping() -> float:
         connection.execute("SELECT ensure_partitions(current_date, current_date + 3)")
     with db.connection() as connection:
         idempotency.forget_old(connection)
-    with db.connection() as connection:
-        webhooks.forget_old(connection)
         budgets.forget_old(connection)
+    more = True
+    while more:
+        with db.connection() as connection:
+            more = webhooks.forget_old(connection)
     return HOUSEKEEPING_SECONDS

@@ -271,11 +271,15 @@ def drop_pending(connection: RawConnection, endpoint_id: UUID, reason: str) -> N
     )
 
 
-def forget_old(connection: RawConnection, limit: int = 10_000) -> None:
-    """Remove deliveries older than KEEP_DAYS that have ended, with their attempts, and secrets that ran out."""
+def forget_old(connection: RawConnection, limit: int = 10_000) -> bool:
+    """Remove deliveries older than KEEP_DAYS that have ended, with their attempts, and secrets that ran out.
+
+    At most `limit` of them; True if there may be more.
+    """
     oldest = UUID(int=int((datetime.now(UTC).timestamp() - KEEP_DAYS * 86400) * 1000) << 80)
-    connection.execute(_FORGET, {"oldest": oldest, "limit": limit})
     connection.execute("DELETE FROM webhook_secret WHERE expires_at < now()")
+    row = connection.execute(_FORGET, {"oldest": oldest, "limit": limit}).fetchone()
+    return row is not None and row["gone"] >= limit
 
 
 def _storable(text: str) -> str:
@@ -331,6 +335,8 @@ WITH gone AS (
     DELETE FROM webhook_delivery WHERE id IN (
         SELECT id FROM webhook_delivery WHERE id < %(oldest)s AND status <> 'pending' ORDER BY id LIMIT %(limit)s
     ) RETURNING id
+), attempts AS (
+    DELETE FROM webhook_attempt USING gone WHERE webhook_attempt.delivery_id = gone.id
 )
-DELETE FROM webhook_attempt USING gone WHERE webhook_attempt.delivery_id = gone.id
+SELECT count(*) AS gone FROM gone
 """
