@@ -121,7 +121,7 @@ class PercentilesSchema(ma.Schema):
     p99 = fields.Float(allow_none=True)
 
 
-class FiguresSchema(ma.Schema):
+class CountsOfGroupSchema(ma.Schema):
     requests = fields.Integer(metadata={"description": "Completions that ended"})
     succeeded = fields.Integer()
     failed = fields.Integer()
@@ -136,13 +136,16 @@ class FiguresSchema(ma.Schema):
     success_rate = fields.Float(allow_none=True, metadata={"description": "succeeded / (succeeded + failed)"})
     cost_usd = fields.String()
     savings_usd = fields.String(metadata={"description": "Against the provider's price in real time"})
+
+
+class FiguresSchema(CountsOfGroupSchema):
     latency_ms = fields.Nested(PercentilesSchema, metadata={"description": "Of completions that succeeded"})
     time_to_first_token_ms = fields.Nested(PercentilesSchema, metadata={"description": "Of streamed completions"})
 
 
 class PointSchema(FiguresSchema):
     start = fields.DateTime()
-    groups = fields.Dict(keys=fields.String(), values=fields.Nested(FiguresSchema))
+    groups = fields.Dict(keys=fields.String(), values=fields.Nested(CountsOfGroupSchema))
 
 
 class ProjectLoadSchema(ma.Schema):

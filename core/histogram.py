@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 BUCKETS_PER_OCTAVE = 8
 #: 2^22 ms are 70 minutes: longer than any call may last.
@@ -40,15 +41,18 @@ class Histogram:
     def total(self) -> int:
         return self.counts.total()
 
-    def percentile(self, share: float) -> float | None:
-        """Milliseconds that `share` (0 to 1) of the durations do not pass; None if there are none."""
-        rank = max(1, math.ceil(share * self.total))
-        seen = 0
-        for bucket in sorted(self.counts):
-            seen += self.counts[bucket]
-            if seen >= rank:
-                return _middle(bucket)
-        return None
+    def percentiles(self, shares: Sequence[float]) -> list[float | None]:
+        """Milliseconds that each share (0 to 1, ascending) of the durations does not pass; None if there are none."""
+        found: list[float | None] = []
+        buckets = iter(sorted(self.counts.items()))
+        bucket = seen = 0
+        for share in shares if self.counts else ():
+            rank = max(1, math.ceil(share * self.total))
+            while seen < rank:
+                bucket, count = next(buckets)
+                seen += count
+            found.append(_middle(bucket))
+        return found or [None] * len(shares)
 
     def stored(self) -> str:
         """The number that stands for it in the database, as decimal text."""
@@ -65,10 +69,9 @@ class Histogram:
     def of(cls, stored: str) -> Histogram:
         """The histogram of a stored number (or of a sum of such), given as decimal text."""
         found = cls()
-        for bucket, end in enumerate(range(len(stored), 0, -_DIGITS)):
-            count = int(stored[max(0, end - _DIGITS) : end])
-            if count:
-                found.counts[bucket] = count
+        whole = stored.zfill(-(-len(stored) // _DIGITS) * _DIGITS)
+        lanes = [whole[at : at + _DIGITS] for at in range(len(whole) - _DIGITS, -1, -_DIGITS)]
+        found.counts.update({bucket: int(lane) for bucket, lane in enumerate(lanes) if lane != _EMPTY})
         return found
 
 

@@ -19,7 +19,7 @@ from core.logbook.filters import Filter
 from core.logbook.search import Walk, bodies_of
 
 #: A page looks no further once this is over, in seconds: it has what was found, and a cursor.
-PAGE_SECONDS = 0.06
+PAGE_SECONDS = 0.03
 #: Longer prompts and answers are left out of pages, in bytes; the log itself and exports have them.
 PAGE_BODY_BYTES = 64 << 10
 #: Rows and bytes of bodies that an export reads in one go: rows adapt to how long the bodies are.

@@ -21,7 +21,7 @@ from core.logbook.entry import COLUMNS, NOT_KEPT, Bodies, Position
 from core.logbook.filters import Filter
 
 #: Rows that one statement holds against a filter, and bodies that one searches for a text.
-PIECE_ROWS = 20_000
+PIECE_ROWS = 10_000
 PIECE_BODIES = 1_000
 #: Each statement stays within a few partitions: the last day first, then the week, five weeks, and all before.
 _WINDOWS = (timedelta(days=1), timedelta(days=7), timedelta(days=35))
@@ -98,12 +98,12 @@ class Walk:
         if self._windows:
             floor = max(floor, self.position.created_at - self._windows[0])
         size = PIECE_ROWS if self._filter.text is None else PIECE_BODIES
-        values = {**self._values, **self._bounds(floor), "size": size, "count": count}
+        values = {**self._values, **self._bounds(floor), "size": size, "count": count, "like": self._filter.like()}
         if self._filter.text is None:
             sql = f"SELECT * FROM ({_ROWS} LIMIT %(size)s) c WHERE true{self._conditions} LIMIT %(count)s"  # noqa: S608
             rows = connection.execute(sql, values).fetchall()
         else:
-            rows = self._with_text(connection, {**values, "like": self._filter.like()}, count)
+            rows = self._with_text(connection, values, count)
         if len(rows) == count:
             self.position = _of(rows[-1])
             return rows
@@ -184,12 +184,15 @@ def _of(row: DictRow) -> Position:
     return Position(row["created_at"], row["id"])
 
 
-# The row comparison alone would leave no partition out.
+# Both bounds are comparisons of the whole key of the index completion_log, and nothing says `project_id =`: so the
+# index is entered exactly there, be it in the middle of a batch whose million rows share one time, and no other index
+# will do. The conditions on created_at alone choose the partitions.
 _ROWS = f"""
 SELECT {COLUMNS} FROM completion c
-WHERE c.tenant_id = %(tenant)s AND c.project_id = %(project)s
-  AND c.created_at >= %(floor)s AND c.created_at <= %(at)s AND (c.created_at, c.id) < (%(at)s, %(id)s)
-ORDER BY c.created_at DESC, c.id DESC
+WHERE (c.project_id, c.created_at, c.id) < (%(project)s, %(at)s, %(id)s)
+  AND (c.project_id, c.created_at, c.id) >= (%(project)s, %(floor)s, 0)
+  AND c.created_at >= %(floor)s AND c.created_at <= %(at)s AND c.tenant_id = %(tenant)s
+ORDER BY c.project_id DESC, c.created_at DESC, c.id DESC
 """  # noqa: S608 (a constant)
 
 _WITH_TEXT = """

@@ -21,12 +21,12 @@ def _of(values: list[float]) -> Histogram:
     return histogram
 
 
-@given(durations, st.floats(0.0, 1.0))
-def test_a_percentile_is_within_the_stated_error(values: list[float], share: float) -> None:
-    exact = sorted(values)[max(1, math.ceil(share * len(values))) - 1]
-    found = _of(values).percentile(share)
-    assert found is not None
-    assert abs(found - exact) <= (RELATIVE_ERROR + 1e-9) * exact
+@given(durations, st.lists(st.floats(0.0, 1.0), min_size=1, max_size=4).map(sorted))
+def test_percentiles_are_within_the_stated_error(values: list[float], shares: list[float]) -> None:
+    for share, found in zip(shares, _of(values).percentiles(shares), strict=True):
+        exact = sorted(values)[max(1, math.ceil(share * len(values))) - 1]
+        assert found is not None
+        assert abs(found - exact) <= (RELATIVE_ERROR + 1e-9) * exact
 
 
 @given(durations, durations)
@@ -38,7 +38,7 @@ def test_stored_numbers_add_up_as_histograms_do(one: list[float], other: list[fl
 def test_what_is_out_of_range_is_counted_at_its_ends() -> None:
     histogram = _of([0.0, 0.4, 1.0, 1e12])
     assert histogram.counts == {0: 3, LAST: 1}
-    assert Histogram().percentile(0.5) is None
+    assert Histogram().percentiles([0.5, 0.9]) == [None, None]
     assert Histogram.of(Histogram().stored()).total == 0
 
 
