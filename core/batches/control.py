@@ -132,6 +132,8 @@ def retry(
         raise Conflict("The batch has not ended; its rows can be retried when it has.")
     if not sum(row[status] for status in wanted):
         raise Conflict(f"The batch has no rows that are {' or '.join(wanted)}.")
+    if _bodies_gone(principal, batch_id, row["created_at"], wanted):
+        raise Conflict("The project keeps no bodies, so the requests of these rows are gone; submit them again.")
     options = BatchOptions(
         name=row["name"],
         metadata=row["labels"],
@@ -144,6 +146,20 @@ def retry(
         on_commit=on_commit,
     )
     return ingest.submit(principal, _again(principal, batch_id, row["created_at"], wanted), options)
+
+
+def _bodies_gone(principal: Principal, batch_id: UUID, created_at: datetime, wanted: list[str]) -> bool:
+    """True if the request of a row that would be run again has been removed; stops at the first such row."""
+    with db.connection(principal.tenant_id) as connection:
+        completion = partitions.holding(connection, "completion", created_at)
+        request = partitions.holding(connection, "completion_request", created_at)
+        found = connection.execute(
+            f"SELECT FROM lane JOIN {completion} c ON c.id >= lane.id << %s AND c.id < (lane.id << %s) + lane.total"  # noqa: S608
+            " WHERE lane.batch_id = %s AND lane.tenant_id = %s AND c.tenant_id = %s AND c.status = ANY(%s)"
+            f" AND NOT EXISTS (SELECT FROM {request} r WHERE r.completion_id = c.id) LIMIT 1",
+            (ingest.BLOCK_BITS, ingest.BLOCK_BITS, batch_id, principal.tenant_id, principal.tenant_id, wanted),
+        ).fetchone()
+    return found is not None
 
 
 def _again(principal: Principal, batch_id: UUID, created_at: datetime, wanted: list[str]) -> Iterator[dict[str, Any]]:
