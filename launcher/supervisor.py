@@ -121,6 +121,8 @@ class Supervisor:
         self._watched: list[_Watched] = []
         self._stop = threading.Event()
         self._hurry = threading.Event()
+        #: children that were there before: not ours to end
+        self._strangers = {child.pid for child in psutil.Process().children()}
         adopt_orphans()
 
     @property
@@ -203,13 +205,21 @@ class Supervisor:
                     if self._hurry.is_set():
                         watched.service.kill()
         # What died on the way, and grandchildren that lost their parent.
-        left = psutil.Process().children(recursive=True)
+        left = self._own_descendants()
         for process in left:
             try:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
         psutil.wait_procs(left, timeout=5)
+
+    def _own_descendants(self) -> list[psutil.Process]:
+        found = []
+        for child in psutil.Process().children():
+            if child.pid not in self._strangers:
+                with suppress(psutil.NoSuchProcess):
+                    found += [child, *child.children(recursive=True)]
+        return found
 
     def _spawn(self, service: Service) -> _Watched:
         process = service.spawn()
@@ -257,7 +267,7 @@ class Supervisor:
             os.killpg(dead.pid, signal.SIGKILL)
         ours = {watched.process.pid for watched in self._watched}
         for orphan in psutil.Process().children():
-            if orphan.pid not in ours:
+            if orphan.pid not in ours and orphan.pid not in self._strangers:
                 try:
                     orphan.kill()
                     orphan.wait(5)

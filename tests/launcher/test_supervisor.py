@@ -166,3 +166,17 @@ sys.stdin.read()
     launcher.wait()
     wait_until(lambda: "stop child" in journal.read_text(), 10)
     child.wait(10)
+
+
+def test_children_from_before_are_none_of_its_business(out: io.StringIO, journal: Path) -> None:
+    # given: a process that somebody else in this program started
+    stranger = subprocess.Popen([sys.executable, "-c", SERVICE, "stranger", str(journal)])
+    wait_until(lambda: "start stranger" in journal.read_text(), 10)
+    # when
+    house = Supervisor(Console(out))
+    house.start(service("own", journal))
+    house.stop()
+    # then
+    assert stranger.poll() is None
+    stranger.terminate()
+    stranger.wait(10)
