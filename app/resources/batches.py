@@ -26,6 +26,7 @@ from app.schemas import (
     RetryQuery,
     page_of,
 )
+from app.streamed import gathered
 from core import db, egress, ids
 from core.batches import control, ingest, options, read, results
 from core.batches.options import BatchOptions
@@ -157,7 +158,7 @@ def get_results(query: dict[str, Any], batch_id: str) -> Response:
 
 
 def _as_lines(rows: Iterator[bytes]) -> Iterator[bytes]:
-    return _gathered(row + b"\n" for row in rows)
+    return gathered(row + b"\n" for row in rows)
 
 
 def _as_list(rows: Iterator[bytes]) -> Iterator[bytes]:
@@ -170,21 +171,7 @@ def _as_list(rows: Iterator[bytes]) -> Iterator[bytes]:
             start = b","
         yield (start if start != b"," else b"") + b'],"has_more":false,"next_cursor":null}'
 
-    return _gathered(parts())
-
-
-def _gathered(parts: Iterator[bytes], size: int = 64 << 10) -> Iterator[bytes]:
-    """The same bytes in pieces worth a write to the socket."""
-    held: list[bytes] = []
-    length = 0
-    for part in parts:
-        held.append(part)
-        length += len(part)
-        if length >= size:
-            yield b"".join(held)
-            held, length = [], 0
-    if held:
-        yield b"".join(held)
+    return gathered(parts())
 
 
 @blueprint.post("/v1/batch/<batch_id>/cancel")

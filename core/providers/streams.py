@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -43,7 +44,7 @@ class StreamTranslator(Protocol):
         """A Failure with what had come and what it is known to have used."""
 
 
-class StreamBase:
+class StreamBase(ABC):
     """Decoding, failing and finishing; a provider's translator adds what an event means."""
 
     def __init__(self, *, include_usage: bool, secret: str | None) -> None:
@@ -116,25 +117,25 @@ class StreamBase:
             partial=self._partial(),
         )
 
-    def _event(self, data: bytes) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def _event(self, data: bytes) -> bytes: ...
 
+    @abstractmethod
     def _complete(self) -> bool:
         """Whether a stream that ends here lacks nothing."""
-        raise NotImplementedError
 
     def _close(self) -> bytes:
         """What the caller still needs when a stream ended well but without its last event."""
         return b""
 
-    def _usage(self) -> Usage | None:
-        raise NotImplementedError
+    @abstractmethod
+    def _usage(self) -> Usage | None: ...
 
-    def _partial(self) -> dict[str, Any] | None:
-        raise NotImplementedError
+    @abstractmethod
+    def _partial(self) -> dict[str, Any] | None: ...
 
-    def _outcome(self) -> Success:
-        raise NotImplementedError
+    @abstractmethod
+    def _outcome(self) -> Success: ...
 
 
 class OpenAIStream(StreamBase):
