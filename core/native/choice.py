@@ -1,0 +1,81 @@
+"""Native or real time: the rule that `processing: auto` follows for the rows of one model. A pure function.
+
+Native is half the price and takes up to the provider's 24 hours; real time is sure. So rows go native where the
+provider offers it, where there are enough of them to be worth a provider's batch, and where the window leaves the
+provider a useful time after what the fall-back to real time needs at its end (core/native/fallback.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.states import Processing, ProviderType
+
+#: The time that a provider should have for a shard, at the least, for a native batch to be worth a try.
+USEFUL_SECONDS = 3600.0
+#: From a cancel until the provider has stopped and what it finished can be read: OpenAI says up to ten minutes.
+CANCEL_SECONDS = 600.0
+#: Real time is planned with this much more time than the limits alone would take.
+MARGIN = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How the rows of a lane are run, and why, in words for the batch's owner."""
+
+    processing: Processing
+    reason: str
+
+
+def reserve_seconds(realtime_seconds: float) -> float:
+    """The time before a window's end at which rows must leave the provider to make it in real time."""
+    return CANCEL_SECONDS + MARGIN * realtime_seconds
+
+
+def choose(
+    asked: Processing,
+    provider: str,
+    model: str,
+    *,
+    rows: int,
+    min_rows: int,
+    window_seconds: float,
+    realtime_seconds: float,
+    eligible: bool = True,
+) -> Choice:
+    """How the rows for one model are run.
+
+    Parameters
+    ----------
+    asked : what the batch's owner asked for.
+    rows : of this model in the batch.
+    min_rows : fewer than this are not worth a provider's batch (`auto` only).
+    window_seconds : the batch's completion window.
+    realtime_seconds : what these rows would take in real time under the connection's limits.
+    eligible : False if what these rows ask is not to be had in the provider's batch API.
+    """
+    if asked is Processing.REALTIME:
+        return Choice(Processing.REALTIME, "asked for")
+    if provider == ProviderType.OPENAI_COMPATIBLE:
+        return Choice(Processing.REALTIME, "the provider is not known to offer a batch API")
+    if not eligible:
+        return Choice(Processing.REALTIME, f"these rows ask for what {provider}'s batch API does not offer")
+    if asked is Processing.NATIVE:
+        return Choice(Processing.NATIVE, "asked for")
+    if rows < min_rows:
+        return Choice(Processing.REALTIME, f"{rows:,} rows are fewer than the {min_rows:,} that are worth a native batch")
+    needed = USEFUL_SECONDS + reserve_seconds(realtime_seconds)
+    if window_seconds < needed:
+        return Choice(
+            Processing.REALTIME,
+            f"the window of {_duration(window_seconds)} is shorter than the {_duration(needed)} that a native batch"
+            " needs with time left to fall back",
+        )
+    return Choice(Processing.NATIVE, f"{rows:,} rows of {model} at half the price within {_duration(window_seconds)}")
+
+
+def _duration(seconds: float) -> str:
+    """3900 -> 1 h 5 min."""
+    minutes = -(-int(seconds) // 60)
+    hours, minutes = divmod(minutes, 60)
+    return " ".join([f"{hours} h"] * bool(hours) + [f"{minutes} min"] * bool(minutes or not hours))
