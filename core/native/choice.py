@@ -63,7 +63,9 @@ def choose(
     if asked is Processing.NATIVE:
         return Choice(Processing.NATIVE, "asked for")
     if rows < min_rows:
-        return Choice(Processing.REALTIME, f"{rows:,} rows are fewer than the {min_rows:,} that are worth a native batch")
+        return Choice(
+            Processing.REALTIME, f"{rows:,} rows are fewer than the {min_rows:,} that are worth a native batch"
+        )
     needed = USEFUL_SECONDS + reserve_seconds(realtime_seconds)
     if window_seconds < needed:
         return Choice(
