@@ -7,8 +7,11 @@ provider a useful time after what the fall-back to real time needs at its end (c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from core.catalogue import ModelInfo
 from core.states import Processing, ProviderType
 
 #: The time that a provider should have for a shard, at the least, for a native batch to be worth a try.
@@ -32,16 +35,38 @@ def reserve_seconds(realtime_seconds: float) -> float:
     return CANCEL_SECONDS + MARGIN * realtime_seconds
 
 
+def obstacle_to(asked: Processing, model: ModelInfo, *, tier_of_its_own: bool) -> str | None:
+    """Why rows for this model cannot go through the provider's batch API, in words; None if they can.
+
+    Parameters
+    ----------
+    tier_of_its_own : the rows name a service tier (`names_tier`), which batch APIs do not take.
+    """
+    if model.provider == ProviderType.OPENAI_COMPATIBLE:
+        return "the provider is not known to offer a batch API"
+    if tier_of_its_own:
+        return "the rows name a service_tier, which batch APIs do not take"
+    if model.known and not model.batch_supported:
+        return f"{model.provider} does not offer {model.id} in its batch API"
+    if not model.known and asked is Processing.AUTO:
+        return f"it is not known whether {model.provider} offers {model.id} in its batch API"
+    return None
+
+
+def names_tier(params: Mapping[str, Any]) -> bool:
+    """True if a request asks for a service tier of its own."""
+    return params.get("service_tier") not in (None, "auto", "default")
+
+
 def choose(
     asked: Processing,
-    provider: str,
     model: str,
     *,
     rows: int,
     min_rows: int,
     window_seconds: float,
     realtime_seconds: float,
-    eligible: bool = True,
+    obstacle: str | None = None,
 ) -> Choice:
     """How the rows for one model are run.
 
@@ -52,14 +77,12 @@ def choose(
     min_rows : fewer than this are not worth a provider's batch (`auto` only).
     window_seconds : the batch's completion window.
     realtime_seconds : what these rows would take in real time under the connection's limits.
-    eligible : False if what these rows ask is not to be had in the provider's batch API.
+    obstacle : why the provider's batch API does not take these rows at all (`obstacle_to`); None if it does.
     """
     if asked is Processing.REALTIME:
         return Choice(Processing.REALTIME, "asked for")
-    if provider == ProviderType.OPENAI_COMPATIBLE:
-        return Choice(Processing.REALTIME, "the provider is not known to offer a batch API")
-    if not eligible:
-        return Choice(Processing.REALTIME, f"these rows ask for what {provider}'s batch API does not offer")
+    if obstacle is not None:
+        return Choice(Processing.REALTIME, obstacle)
     if asked is Processing.NATIVE:
         return Choice(Processing.NATIVE, "asked for")
     if rows < min_rows:
