@@ -37,7 +37,7 @@ MAX_CUSTOM_ID = 128
 
 
 @dataclass(slots=True)
-class _Row:
+class Row:
     """A checked row, ready to be written."""
 
     line: int
@@ -73,7 +73,7 @@ def submit(
     TooLarge
         More rows or longer rows than this service takes.
     """
-    reader = _Reader(_Router(principal), ndjson=ndjson)
+    reader = Reader(Router(principal), ndjson=ndjson)
     batch_id = new_id()
     # COPY and row-level security exclude each other, so this is the platform's transaction; the tenant is in each row.
     with db.connection() as connection:
@@ -101,7 +101,7 @@ def submit(
     return batch_id
 
 
-class _Router:
+class Router:
     """Where a model name leads in this project, decided once per name."""
 
     def __init__(self, principal: Principal) -> None:
@@ -122,10 +122,10 @@ class _Router:
         return found
 
 
-class _Reader:
+class Reader:
     """Turns what the caller sent into checked rows, and keeps what is wrong with the others."""
 
-    def __init__(self, router: _Router, *, ndjson: bool) -> None:
+    def __init__(self, router: Router, *, ndjson: bool) -> None:
         self.router = router
         self.ndjson = ndjson
         self.count = 0
@@ -135,8 +135,8 @@ class _Reader:
         limits = settings()
         self._max_rows, self._max_line, self._max_depth = limits.max_rows, limits.max_line_bytes, limits.max_depth
 
-    def chunks(self, rows: Iterable[bytes | dict[str, Any]]) -> Iterator[list[_Row]]:
-        chunk: list[_Row] = []
+    def chunks(self, rows: Iterable[bytes | dict[str, Any]]) -> Iterator[list[Row]]:
+        chunk: list[Row] = []
         size = 0
         for raw in rows:
             self.count += 1
@@ -163,7 +163,7 @@ class _Reader:
             else:
                 self.errors.append(FieldError(f"/requests/{line - 1}{pointer}", message))
 
-    def _read(self, line: int, raw: bytes | dict[str, Any]) -> _Row | None:
+    def _read(self, line: int, raw: bytes | dict[str, Any]) -> Row | None:
         if isinstance(raw, bytes):
             if len(raw) > self._max_line:
                 raise TooLarge(f"line {line} is longer than {self._max_line:,} bytes, the limit of one row")
@@ -198,7 +198,7 @@ class _Reader:
             wrong = adapter_for(to.provider).check(row, model)
             if not wrong:
                 estimate_in, estimate_out = tokens.estimate(row, model)
-                return _Row(line, custom_id, row["model"], to, orjson.dumps(row), estimate_in, estimate_out)
+                return Row(line, custom_id, row["model"], to, orjson.dumps(row), estimate_in, estimate_out)
         for each in wrong:
             self.refuse(line, each.pointer, each.message)
         return None
@@ -218,7 +218,7 @@ class _Writer:
         self.lanes: dict[tuple[str, str], _Lane] = {}
         self._owner = f"{created_at.isoformat()}\t{principal.tenant_id}\t"
 
-    def taken(self, chunk: list[_Row]) -> set[str]:
+    def taken(self, chunk: list[Row]) -> set[str]:
         """The custom_ids of a chunk that are there twice, or in an earlier chunk."""
         seen: set[str] = set()
         twice = {row.custom_id for row in chunk if row.custom_id in seen or seen.add(row.custom_id)}  # type: ignore[func-returns-value]
@@ -230,7 +230,7 @@ class _Writer:
             twice.update(row["custom_id"] for row in earlier)
         return twice
 
-    def write(self, chunk: list[_Row]) -> None:
+    def write(self, chunk: list[Row]) -> None:
         completions: list[bytes] = []
         requests: list[bytes] = []
         middle = f"\t{self._owner}{self.principal.project_id}\t{self.batch_id}\t"

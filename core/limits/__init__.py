@@ -153,6 +153,7 @@ def state(connection_id: UUID) -> dict[str, Any]:
     """What the limiter knows of a connection, for progress, metrics and tests; raises Unavailable without Redis.
 
     blocked_seconds (Retry-After), breaker (closed, open, half-open), live_in_flight, waiting_for (words, or None), and
-    by family: learned_per_minute, level (of each bucket), starts_per_second, waiting_for.
+    by family: learned_per_minute, level (of each bucket), starts_per_second, output_ratio (produced of estimated
+    output, once answers told), waiting_for.
     """
     return limiter().state(connection_id)

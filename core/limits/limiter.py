@@ -205,6 +205,7 @@ def _state(
             "learned_per_minute": limits,
             "level": {word: number(fields, kind) for kind, word in _NAMES.items() if kind in fields},
             "starts_per_second": number(fields, "seen") / 5,
+            "output_ratio": number(fields, "ratio") if "ratio" in fields else None,
             "waiting_for": fields.get("waiting_for") or None,
         }
         found["waiting_for"] = found["waiting_for"] or fields.get("waiting_for") or None
