@@ -12,7 +12,7 @@ import orjson
 
 from core import egress, pricing
 from core.connections import LoadedConnection
-from core.egress.errors import ConnectFailed, EgressError, TimedOut, TooMuchData
+from core.egress.errors import BodyFailed, ConnectFailed, EgressError, TimedOut, TooMuchData
 from core.errors import AddressRefused, InvalidInput
 from core.providers import adapter_for
 from core.providers.types import Failure, LimitReading, Success
@@ -101,6 +101,8 @@ def no_answer(error: EgressError | AddressRefused | InvalidInput) -> Failure:
             reason = FailureReason.TIMEOUT
         case TooMuchData():
             reason = FailureReason.INVALID_RESPONSE
+        case BodyFailed():
+            reason = FailureReason.INTERNAL
         case ConnectFailed() | _:
             reason = FailureReason.NETWORK
     return Failure(reason=reason, message=error.detail)

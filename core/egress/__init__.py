@@ -4,8 +4,9 @@
 `policy`, on the address that is connected to; what can go wrong is the closed set of `errors`.
 """
 
+from core.egress.body import Body
 from core.egress.client import CONNECT_TIMEOUT_SECONDS, MAX_BYTES, Answer, Stream, request, stream
-from core.egress.errors import BadAnswer, ConnectFailed, ConnectionLost, EgressError, TimedOut, TooMuchData
+from core.egress.errors import BadAnswer, BodyFailed, ConnectFailed, ConnectionLost, EgressError, TimedOut, TooMuchData
 from core.egress.resolve import check
 from core.egress.wire import Headers
 from core.errors import AddressRefused
@@ -16,6 +17,8 @@ __all__ = [
     "AddressRefused",
     "Answer",
     "BadAnswer",
+    "Body",
+    "BodyFailed",
     "ConnectFailed",
     "ConnectionLost",
     "EgressError",

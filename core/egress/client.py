@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from core.egress import pool
+from core.egress.body import Body
 from core.egress.clock import Clock
 from core.egress.decode import decoded
 from core.egress.errors import ConnectionLost
@@ -92,7 +93,7 @@ def request(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
-    body: bytes | None = None,
+    body: bytes | Body | None = None,
     timeout_seconds: float,
     connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
     max_bytes: int = MAX_BYTES,
@@ -101,6 +102,8 @@ def request(
 
     Parameters
     ----------
+    body
+        Bytes, or a Body that is produced while it is sent.
     timeout_seconds
         Wall-clock time for everything from the look-up of the name to the last byte.
     connect_timeout_seconds
@@ -113,8 +116,8 @@ def request(
     AddressRefused
         The URL or one of its host's addresses is not allowed; nothing was sent.
     EgressError
-        One of ConnectFailed, TimedOut, ConnectionLost, TooMuchData, BadAnswer; `sent` says whether the server may
-        have run the request.
+        One of ConnectFailed, TimedOut, ConnectionLost, TooMuchData, BadAnswer, BodyFailed; `sent` says whether the
+        server may have run the request.
     ValueError
         A header contains a line break or characters that HTTP cannot carry.
     """
@@ -137,7 +140,7 @@ def stream(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
-    body: bytes | None = None,
+    body: bytes | Body | None = None,
     timeout_seconds: float,
     connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
     max_bytes: int = MAX_BYTES,
@@ -170,7 +173,7 @@ class _Call:
         method: str,
         url: Url,
         headers: Mapping[str, str],
-        body: bytes | None,
+        body: bytes | Body | None,
         clock: Clock,
         connect_seconds: float,
     ) -> None:
@@ -207,16 +210,17 @@ class _Call:
             self._send_and_read_head(wire)
 
     def _send_and_read_head(self, wire: pool.Wire) -> None:
-        sock = wire.sock
+        sock, body = wire.sock, self._body
         reading = self.reading = Reading(self._receive, self._method)
         try:
-            self.clock.arm(sock)
-            if len(self._body) <= _ONE_PIECE_BYTES:
-                sock.sendall(self._head + self._body)
-            else:
-                sock.sendall(self._head)
+            if isinstance(body, Body):
+                body.send(self._head, self._put)
+            elif len(body) <= _ONE_PIECE_BYTES:
                 self.clock.arm(sock)
-                sock.sendall(self._body)
+                sock.sendall(self._head + body)
+            else:
+                self._put(self._head)
+                self._put(body)
             self.clock.sent = True
         except TimeoutError:
             raise
@@ -229,6 +233,13 @@ class _Call:
             reading.reusable = False
             return
         reading.head()
+
+    def _put(self, data: bytes) -> None:
+        wire = self._wire
+        if wire is None:
+            raise ConnectionLost(sent=False)
+        self.clock.arm(wire.sock)
+        wire.sock.sendall(data)
 
     def _receive(self, size: int) -> bytes:
         wire = self._wire

@@ -46,3 +46,10 @@ class BadAnswer(EgressError):
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail, sent=True)
+
+
+class BodyFailed(EgressError):
+    """The request's body could not be produced as announced: a fault on this side. The server had no whole request."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, sent=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 
+from core.egress.body import Body
 from core.egress.errors import BadAnswer, ConnectionLost, TooMuchData
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -35,7 +36,9 @@ class Headers(dict[str, str]):
         return super().get(name.lower(), default)
 
 
-def request_head(method: str, target: str, authority: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
+def request_head(
+    method: str, target: str, authority: str, headers: Mapping[str, str], body: bytes | Body | None
+) -> bytes:
     """The request's head, with Host and Content-Length; ValueError when a header could break out of its line."""
     lines = [f"{method} {target} HTTP/1.1\r\nhost: {authority}\r\n"]
     lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
