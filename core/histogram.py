@@ -41,6 +41,12 @@ class Histogram:
     def total(self) -> int:
         return self.counts.total()
 
+    def mean(self) -> float | None:
+        """Milliseconds, each duration taken as the middle of its bucket; None if there are none."""
+        if not self.counts:
+            return None
+        return sum(_middle(bucket) * count for bucket, count in self.counts.items()) / self.total
+
     def percentiles(self, shares: Sequence[float]) -> list[float | None]:
         """Milliseconds that each share (0 to 1, ascending) of the durations does not pass; None if there are none."""
         found: list[float | None] = []

@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     metrics_port: int = 0
     #: so many tenants, the oldest, have metrics of their own; 0: nothing is counted by tenant
     metrics_tenant_labels: int = Field(default=0, ge=0, le=1000)
+    #: with `processing: auto`, fewer rows of one model than this run in real time
+    native_min_rows: int = 1000
     max_body_bytes: int = 1 << 30
     #: a JSON body that is not streamed (everything but NDJSON)
     max_json_bytes: int = 64 << 20

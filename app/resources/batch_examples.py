@@ -115,3 +115,51 @@ RESULT_LINE = (
     '{"custom_id": "request-1", "status": "succeeded", "response": {"object": "chat.completion"}, "error": null,'
     ' "cost_usd": "0.00168", "model": "gpt-4", "provider": "openai", "attempts": 1}\n'
 )
+
+_ESTIMATED_MODEL: dict[str, Any] = {
+    "provider": "openai",
+    "provider_id": "prov_0199aa54e7f27c3d9d2b6f1f0a4c8e12",
+    "model": "gpt-4o-mini",
+    "rows": 49999,
+    "input_tokens": 6010000,
+    "output_tokens_max": 9999800,
+    "rows_without_max_tokens": 0,
+    "cost_usd": {"realtime": "6.90138", "native": "3.45069", "chosen": "3.45069"},
+    "expected": {"output_tokens": 4100000, "cost_usd": "1.68075"},
+    "processing": "native",
+    "processing_reason": "49,999 rows of gpt-4o-mini at half the price within 24 h",
+    "expected_duration_seconds": 485.7,
+    "seconds_per_call": 1.8,
+    "limits": {
+        "requests_per_minute": 10000,
+        "tokens_per_minute": 2000000,
+        "input_tokens_per_minute": None,
+        "output_tokens_per_minute": None,
+        "max_concurrency": 10000,
+    },
+    "notes": [],
+}
+
+ESTIMATE: dict[str, Any] = {
+    "valid": False,
+    "rows": 50000,
+    "invalid_rows": 1,
+    "errors": [{"pointer": "/model", "message": "is required", "line": 17}],
+    "processing": "auto",
+    "completion_window_seconds": 86400,
+    "max_cost_usd": "5",
+    "models": [_ESTIMATED_MODEL],
+    "totals": {
+        "rows": 49999,
+        "unpriced_rows": 0,
+        "input_tokens": 6010000,
+        "output_tokens_max": 9999800,
+        "rows_without_max_tokens": 0,
+        "cost_usd": {"realtime": "6.90138", "native": "3.45069", "chosen": "3.45069"},
+        "expected": {"output_tokens": 4100000, "cost_usd": "1.68075"},
+        "within_max_cost": True,
+        "expected_duration_seconds": 485.7,
+        "within_window": True,
+        "notes": [],
+    },
+}

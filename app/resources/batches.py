@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
+import gevent
 import gevent.lock
 import orjson
 from flask import Response, request, stream_with_context
 
-from app import auth, body, idempotent
+from app import auth, batch_input, body, idempotent
 from app.answers import answer, nothing, raw_answer
+from app.estimate_schemas import EstimateSchema
 from app.openapi import Blueprint
 from app.resources import batch_examples as examples
 from app.schemas import (
@@ -27,17 +28,20 @@ from app.schemas import (
     page_of,
 )
 from app.streamed import gathered
-from core import db, egress, ids
-from core.batches import control, ingest, options, read, results
+from core import db, ids
+from core.batches import control, estimate, ingest, read, results
 from core.batches.options import BatchOptions
-from core.errors import FieldError, InvalidInput, OverLimit
+from core.errors import OverLimit
 from core.settings import settings
 
 blueprint = Blueprint("batches", "Many completions in the background")
 
 #: Streamed submissions that one process takes in at once: each holds a database connection while it arrives.
 _UPLOADS = gevent.lock.BoundedSemaphore(8)
-_METADATA = re.compile(r"metadata\[([^\[\]]*)\]\Z")
+#: Streamed estimates: each holds some 32 MB at the most, and no connection.
+_ESTIMATES = gevent.lock.BoundedSemaphore(8)
+#: Rows that an estimate reads before others have their turn: some milliseconds.
+_TURN_ROWS = 100
 
 
 @blueprint.post("/v1/batch")
@@ -57,32 +61,12 @@ def create_batch() -> Response:
 
 
 def _create_from_json() -> bytes:
-    given = dict(body.json_object())
-    requests = given.pop("requests", None)
-    wrong: list[FieldError] = []
-    if not isinstance(requests, list) or not requests:
-        wrong.append(FieldError("/requests", "required; a list of at least one request"))
-    chosen = _options(given, wrong)
-    return _submit(requests or [], chosen, ndjson=False)
+    requests, chosen = batch_input.from_json()
+    return _submit(requests, chosen, ndjson=False)
 
 
 def _create_from_lines() -> bytes:
-    given: dict[str, Any] = {}
-    metadata: dict[str, str] = {}
-    wrong: list[FieldError] = []
-    for name, values in request.args.lists():
-        pair = _METADATA.match(name)
-        if len(values) > 1:
-            wrong.append(FieldError(f"?{name}", "is given more than once"))
-        elif pair:
-            metadata[pair[1]] = values[0]
-        elif name == "metadata":
-            wrong.append(FieldError("?metadata", "write each pair as metadata[key]=value"))
-        else:
-            given[name] = values[0]
-    if metadata:
-        given["metadata"] = metadata
-    chosen = _options(given, wrong)
+    chosen = batch_input.options_of_query()
     if not _UPLOADS.acquire(blocking=False):
         raise OverLimit("Too many batches are being uploaded at once; try again in a moment.", 2.0)
     try:
@@ -92,15 +76,35 @@ def _create_from_lines() -> bytes:
         _UPLOADS.release()
 
 
-def _options(given: dict[str, Any], wrong: list[FieldError]) -> BatchOptions:
-    """The options, or InvalidInput with what is wrong with them and with everything else so far."""
+@blueprint.post("/v1/batch/estimate")
+@blueprint.takes(BatchBody, example=examples.NEW_BATCH, ndjson=examples.NDJSON, query=examples.NDJSON_PARAMETERS)
+@blueprint.response(200, EstimateSchema, example=examples.ESTIMATE)
+@blueprint.alt_response(413, response="REQUEST_ENTITY_TOO_LARGE")
+def estimate_batch() -> Response:
+    """What a batch would take and cost, and everything that is wrong with it; nothing is stored.
+
+    Takes what `POST /v1/batch` takes and checks it the same way. Rows that are not valid are listed in `errors` (of the
+    first 100) with `valid: false`; the figures are those of the valid rows.
+    """
+    if not body.is_ndjson():
+        requests, chosen = batch_input.from_json()
+        return answer(estimate.estimate(auth.principal(), _in_turns(requests), chosen))
+    chosen = batch_input.options_of_query()
+    if not _ESTIMATES.acquire(blocking=False):
+        raise OverLimit("Too many batches are being estimated at once; try again in a moment.", 2.0)
     try:
-        chosen = options.parse(given, egress.check)
-    except InvalidInput as error:
-        wrong.extend(error.errors)
-    if wrong:
-        raise InvalidInput(wrong)
-    return chosen
+        lines = body.lines(body.ndjson_chunks(), settings().max_line_bytes)
+        return answer(estimate.estimate(auth.principal(), _in_turns(lines), chosen, ndjson=True))
+    finally:
+        _ESTIMATES.release()
+
+
+def _in_turns(rows: Iterable[Any]) -> Iterator[Any]:
+    """The rows, with other requests let in between: reading them waits for nothing that would."""
+    for count, row in enumerate(rows):
+        if count % _TURN_ROWS == 0:
+            gevent.sleep(0)
+        yield row
 
 
 class _FirstAnswer:

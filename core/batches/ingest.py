@@ -198,7 +198,9 @@ class Reader:
             wrong = adapter_for(to.provider).check(row, model)
             if not wrong:
                 estimate_in, estimate_out = tokens.estimate(row, model)
-                return Row(line, custom_id, row["model"], to, orjson.dumps(row), estimate_in, estimate_out)
+                # A copy: what orjson gives keeps the room it was written in, up to 13 times its length.
+                body = memoryview(orjson.dumps(row)).tobytes()
+                return Row(line, custom_id, row["model"], to, body, estimate_in, estimate_out)
         for each in wrong:
             self.refuse(line, each.pointer, each.message)
         return None

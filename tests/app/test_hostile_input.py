@@ -293,6 +293,12 @@ def test_wrong_values_inside_a_batch_are_no_fault(client: FlaskClient, caller: C
                 "/v1/batch", data=json.dumps(row), content_type="application/x-ndjson", headers=caller.headers
             )
             assert answered.status_code in (201, 400), (field, value, answered.text[:300])
+            # An estimate says whether it would have been taken.
+            estimated = client.post(
+                "/v1/batch/estimate", data=json.dumps(row), content_type="application/x-ndjson", headers=caller.headers
+            )
+            assert estimated.status_code == 200, (field, value, estimated.text[:300])
+            assert estimated.get_json()["valid"] is (answered.status_code == 201), (field, value, estimated.text[:300])
 
 
 def test_a_bad_line_is_400(client: FlaskClient, caller: Caller) -> None:
@@ -302,6 +308,12 @@ def test_a_bad_line_is_400(client: FlaskClient, caller: Caller) -> None:
             answered = client.post("/v1/batch", data=data, content_type="application/x-ndjson", headers=caller.headers)
             fine = name == "empty" and good in data
             assert answered.status_code == 400 or (fine and answered.status_code == 201), (name, answered.text[:300])
+            # An estimate reports it beside the figures of the others.
+            estimated = client.post(
+                "/v1/batch/estimate", data=data, content_type="application/x-ndjson", headers=caller.headers
+            )
+            assert estimated.status_code == (200 if data else 400), (name, estimated.text[:300])
+            assert not data or estimated.get_json()["valid"] is (answered.status_code == 201)
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson"])
@@ -331,7 +343,7 @@ def test_another_content_type_is_400(client: FlaskClient, app: Flask, caller: Ca
         "multipart/form-data; boundary=x",
         ";",
     ]:
-        for path in ("/v1/batch", "/v1/completions", "/v1/providers", "/v1/providers/test"):
+        for path in ("/v1/batch", "/v1/batch/estimate", "/v1/completions", "/v1/providers", "/v1/providers/test"):
             answered = client.post(path, data=b"{}", headers={**caller.headers, "content-type": content_type})
             assert answered.status_code == 400, (path, answered.text)
 

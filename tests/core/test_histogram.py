@@ -52,3 +52,14 @@ def test_postgresql_adds_them_up() -> None:
         ).fetchone()
     assert row is not None
     assert Histogram.of(row["sum"]).counts == _of(values + [7.0] * 14).counts
+
+
+@given(durations)
+def test_the_mean_is_within_the_stated_error(values: list[float]) -> None:
+    mean = _of(values).mean()
+    assert mean is not None
+    assert abs(mean - sum(values) / len(values)) <= (RELATIVE_ERROR + 1e-9) * sum(values) / len(values)
+
+
+def test_nothing_has_no_mean() -> None:
+    assert Histogram().mean() is None
