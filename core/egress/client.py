@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -40,10 +41,12 @@ class Stream:
     raises TimedOut, ConnectionLost, TooMuchData or BadAnswer.
     """
 
-    __slots__ = ("_body", "_call", "_done", "headers", "status")
+    __slots__ = ("_body", "_call", "_done", "_ends_at", "_idle_seconds", "headers", "status")
 
-    def __init__(self, call: _Call, max_bytes: int) -> None:
+    def __init__(self, call: _Call, max_bytes: int, idle_seconds: float | None) -> None:
         self._call = call
+        self._ends_at = call.clock.ends_at
+        self._idle_seconds = idle_seconds
         self.status = call.reading.status
         self.headers = call.reading.headers
         self._body = call.body(max_bytes)
@@ -55,8 +58,11 @@ class Stream:
     def __next__(self) -> bytes:
         if self._done:
             raise StopIteration
+        clock = self._call.clock
+        if self._idle_seconds is not None:
+            clock.ends_at = min(self._ends_at, time.monotonic() + self._idle_seconds)
         try:
-            with self._call.clock:
+            with clock:
                 return next(self._body)
         except StopIteration:
             self._done = True
@@ -144,16 +150,18 @@ def stream(
     timeout_seconds: float,
     connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
     max_bytes: int = MAX_BYTES,
+    idle_seconds: float | None = None,
 ) -> Stream:
     """One call, handed over as soon as its status and headers are there; use it in a `with` block.
 
-    Parameters and errors are those of `request`; the time runs on while the body is read.
+    Parameters and errors are those of `request`; the time runs on while the body is read. `idle_seconds` is the
+    longest wait for each piece of it: a long transfer that stands still ends sooner than its time.
     """
     call = _Call(method, parse(url), headers or {}, body, Clock(timeout_seconds), connect_timeout_seconds)
     try:
         with call.clock:
             call.exchange()
-        return Stream(call, max_bytes)
+        return Stream(call, max_bytes, idle_seconds)
     except BaseException as error:
         call.abandon()
         if isinstance(error, OSError):

@@ -28,6 +28,7 @@ MAX_REFUSAL_BYTES = 1 << 20
 #: A transfer that is slower than this on average is given up.
 SLOWEST_BYTES_PER_SECOND = 256 << 10
 #: Results may take this long altogether: their size is not known before, and their reader works while they come.
+#: A wait of `timeout_seconds` for the next piece ends it sooner.
 RESULTS_SECONDS = 3600.0
 #: No list is followed for longer: what is looked for was made minutes ago.
 MAX_PAGES = 50
@@ -225,6 +226,7 @@ class Remote:
                 headers=self._headers(request),
                 timeout_seconds=RESULTS_SECONDS,
                 max_bytes=MAX_RESULTS_BYTES,
+                idle_seconds=self._timeout_seconds,
             ) as stream:
                 if stream.status == 200:
                     yield from lines_of(stream)

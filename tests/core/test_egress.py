@@ -400,6 +400,29 @@ def test_a_stream_ends_at_its_deadline_and_at_its_cap() -> None:
             list(stream)
 
 
+def test_a_stream_that_stands_still_ends_before_its_deadline() -> None:
+    def script(peer: Peer, server: Server) -> None:
+        peer.request()
+        peer.send(OK + b"content-length: 10\r\n\r\nabc")
+        peer.request()
+
+    with serving(script) as server:
+        started = time.monotonic()
+        with egress.stream("GET", server.url(), timeout_seconds=60, idle_seconds=0.3) as stream:
+            assert next(stream) == b"abc"
+            # the reader's own time is not the server's
+            time.sleep(0.5)
+            with pytest.raises(egress.TimedOut):
+                next(stream)
+        assert 0.7 < time.monotonic() - started < 10
+    # and a slow one that goes on does not
+    with (
+        serving(drip) as server,
+        egress.stream("GET", server.url(), timeout_seconds=60, idle_seconds=1) as stream,
+    ):
+        assert len(b"".join(next(stream) for _ in range(30))) >= 30
+
+
 @pytest.mark.parametrize("headers", [{"a": "b\r\nc: d"}, {"a\n": "b"}, {"a": "b\0"}, {"Host": "evil"}, {"a": "ключ"}])
 def test_a_header_cannot_break_out_of_its_line(headers: dict[str, str]) -> None:
     with serving(keep) as server, pytest.raises(ValueError):

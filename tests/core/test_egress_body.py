@@ -224,6 +224,19 @@ with serving(keep) as server:
     with pytest.raises(egress.TimedOut) as caught:
         egress.request("POST", server.url(), body=egress.Body(100_000, slow), timeout_seconds=0.3)
     assert not caught.value.sent and time.monotonic() - started < 1 and closed == [True]
+
+# a stream that stands still
+def still(peer, server):
+    peer.request()
+    peer.send(b"HTTP/1.1 200 OK\\r\\ncontent-length: 9\\r\\n\\r\\nabc")
+    peer.request()
+with serving(still) as server:
+    started = time.monotonic()
+    with egress.stream("GET", server.url(), timeout_seconds=60, idle_seconds=0.3) as stream:
+        assert next(stream) == b"abc"
+        with pytest.raises(egress.TimedOut):
+            next(stream)
+    assert time.monotonic() - started < 5
 print("done")
 """
 
