@@ -6,6 +6,7 @@ import hmac
 
 from flask import g, request
 
+from app import rate_limits
 from core import identity
 from core.errors import Unauthenticated
 from core.settings import settings
@@ -19,17 +20,21 @@ HEADERS = {
 }
 
 
-def require_project() -> None:
-    """Before a request of a tenant: its principal, or 401. OPTIONS says nothing that the document does not.
+def require_project(face: rate_limits.Face = rate_limits.ietf) -> None:
+    """Before a request of a tenant: its principal, or 401, or 429. OPTIONS says nothing that the document does not.
 
     A header that was sent twice arrives joined with a comma, which is in no key.
+
+    Parameters
+    ----------
+    face : how the answer tells of limits.
     """
     if request.method == "OPTIONS":
         return
     given = [request.headers.get(name, "") for name in HEADERS.values()]
     if not all(given):
         raise Unauthenticated
-    g.principal = identity.authenticate(*given)
+    rate_limits.admit(identity.authenticate(*given), face)
 
 
 def principal() -> identity.Principal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from app import anthropic_surface, openai_surface, openapi, operations, problems, telemetry
+from app import anthropic_surface, openai_surface, openapi, operations, problems, rate_limits, telemetry
 from app.resources import (
     admin,
     batches,
@@ -43,6 +43,7 @@ def create_app() -> Flask:
     # A path with two slashes is no route; the default answers it with a redirect to another one.
     app.url_map.merge_slashes = False
     telemetry.register(app)
+    rate_limits.register(app)
     problems.register(app)
     api = openapi.make_api(app)
     for resource in RESOURCES:

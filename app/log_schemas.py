@@ -96,6 +96,11 @@ class ProjectChange(ma.Schema):
         validate=validate.OneOf(["retry", "fail"]),
         metadata={"description": "What becomes of a call whose outcome a crash left unknown"},
     )
+    requests_per_minute = Whole(
+        allow_none=True,
+        validate=validate.Range(1, 1_000_000),
+        metadata={"description": "Requests to this API in a minute; null: as many as the service allows"},
+    )
 
 
 class ProjectSchema(ProjectChange):

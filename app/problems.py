@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any
 
 import orjson
@@ -11,8 +10,10 @@ import redis.exceptions
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from app.retry_hints import retry_hints
 from app.telemetry import request_id
 from core import errors
+from core.states import Action, FailureReason
 
 log = logging.getLogger(__name__)
 
@@ -85,22 +86,19 @@ def of_service_error(error: errors.ServiceError) -> Response:
             headers["WWW-Authenticate"] = 'ApiKey realm="llm-service"'
         case errors.NotYetAvailable():
             headers["Retry-After"] = str(RESULTS_RETRY_SECONDS)
+        case errors.BudgetExhausted() if not isinstance(error, errors.BudgetReserved):
+            # It says when the next period begins; no package should wait for that by itself.
+            headers = retry_hints(None, error.retry_after_seconds) | retry_hints(False, None)
         case errors.OverLimit() | errors.Unavailable():
-            headers["Retry-After"] = _seconds(error.retry_after_seconds)
+            headers = retry_hints(True, error.retry_after_seconds)
         case errors.ProviderFailed():
+            headers = retry_hints(FailureReason(error.reason).action is Action.RETRY, error.retry_after_seconds)
             members = {
                 "provider": error.provider,
                 "provider_status": error.provider_status,
                 "reason": error.reason,
             }
-            if error.retry_after_seconds is not None:
-                headers["Retry-After"] = _seconds(error.retry_after_seconds)
     return problem(status, name, title, error.detail, headers=headers, **members)
-
-
-def _seconds(value: float) -> str:
-    """Retry-After takes whole seconds (RFC 9110, 10.2.3); rounded up, so that nobody comes too early."""
-    return str(max(1, math.ceil(value)))
 
 
 def field_errors(messages: Any, pointer: str = "") -> list[errors.FieldError]:

@@ -131,10 +131,17 @@ class Attempts(Generic[Answer]):
             time.sleep(retry.delay_seconds)
 
 
-def complete(principal: Principal, params: dict[str, Any], *, request_id: str, timeout_seconds: float) -> bytes:
+def complete(
+    principal: Principal,
+    params: dict[str, Any],
+    *,
+    request_id: str,
+    timeout_seconds: float,
+    meter: limits.Meter | None = None,
+) -> bytes:
     """One completion: the OpenAI chat completion object with provider, cost_usd and request_id, as JSON.
 
-    Its row is committed before this returns.
+    Its row is committed before this returns. `meter` is told how the limits of the connection stand.
 
     Raises
     ------
@@ -150,14 +157,19 @@ def complete(principal: Principal, params: dict[str, Any], *, request_id: str, t
     deadline = time.monotonic() + timeout_seconds
     found = routes(principal, params)
     with budgets.hold(principal, lambda: ceiling(found, params), seconds=timeout_seconds):
-        return _complete(principal, params, found, request_id, deadline)
+        return _complete(principal, params, found, request_id, deadline, meter)
 
 
 def _complete(
-    principal: Principal, params: dict[str, Any], found: list[Route], request_id: str, deadline: float
+    principal: Principal,
+    params: dict[str, Any],
+    found: list[Route],
+    request_id: str,
+    deadline: float,
+    meter: limits.Meter | None,
 ) -> bytes:
     def make(connection: LoadedConnection, route: Route) -> Success | Failure:
-        return _call(connection, route, params, deadline)
+        return _call(connection, route, params, deadline, meter)
 
     attempts: Attempts[Success] = Attempts(found)
     attempt = attempts.run(make, deadline)
@@ -215,12 +227,14 @@ def provider_failed(route: Route, failure: Failure) -> ProviderFailed:
     )
 
 
-def _call(connection: LoadedConnection, route: Route, params: dict[str, Any], deadline: float) -> Success | Failure:
+def _call(
+    connection: LoadedConnection, route: Route, params: dict[str, Any], deadline: float, meter: limits.Meter | None
+) -> Success | Failure:
     key = LimitKey(connection.id, limits.family(route.model))
     reserved = tokens.estimate(params, catalogue.find(route.model, route.provider))
     left = deadline - time.monotonic()
     with (
-        limits.acquire(key, connection.configured, *reserved, timeout_seconds=max(0.0, left)) as permit,
+        limits.acquire(key, connection.configured, *reserved, timeout_seconds=max(0.0, left), meter=meter) as permit,
         metrics_calls.LiveCall(route.provider, route.model, permit.waited_seconds) as live_call,
     ):
         left = max(0.001, deadline - time.monotonic())

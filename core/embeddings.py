@@ -36,7 +36,14 @@ _FIELDS = frozenset({"model", "input", "encoding_format", "dimensions", "user"})
 _Answer = tuple[Success, bytes]
 
 
-def embed(principal: Principal, params: dict[str, Any], *, request_id: str, timeout_seconds: float) -> bytes:
+def embed(
+    principal: Principal,
+    params: dict[str, Any],
+    *,
+    request_id: str,
+    timeout_seconds: float,
+    meter: limits.Meter | None = None,
+) -> bytes:
     """The provider's answer as it came; its row, which keeps no vectors, is committed before this returns.
 
     Raises
@@ -49,14 +56,19 @@ def embed(principal: Principal, params: dict[str, Any], *, request_id: str, time
     deadline = time.monotonic() + timeout_seconds
     routes = _routes(principal, params)
     with budgets.hold(principal, lambda: _ceiling(routes, params), seconds=timeout_seconds):
-        return _embed(principal, params, routes, request_id, deadline)
+        return _embed(principal, params, routes, request_id, deadline, meter)
 
 
 def _embed(
-    principal: Principal, params: dict[str, Any], routes: list[Route], request_id: str, deadline: float
+    principal: Principal,
+    params: dict[str, Any],
+    routes: list[Route],
+    request_id: str,
+    deadline: float,
+    meter: limits.Meter | None,
 ) -> bytes:
     attempts: Attempts[_Answer] = Attempts(routes)
-    attempt = attempts.run(lambda connection, route: _call(connection, route, params, deadline), deadline)
+    attempt = attempts.run(lambda connection, route: _call(connection, route, params, deadline, meter), deadline)
     outcome = attempt.outcome
     assert outcome is not None
     if isinstance(outcome, Failure):
@@ -103,12 +115,18 @@ def _check_input(given: object) -> list[FieldError]:
     return [FieldError("/input", f"must be a text, or a list of 1 to {MAX_INPUTS} texts or lists of tokens")]
 
 
-def _call(connection: LoadedConnection, route: Route, params: dict[str, Any], deadline: float) -> _Answer | Failure:
+def _call(
+    connection: LoadedConnection, route: Route, params: dict[str, Any], deadline: float, meter: limits.Meter | None
+) -> _Answer | Failure:
     key = LimitKey(connection.id, limits.family(route.model))
     reserved = (_estimate(params["input"], route), 0)
     with (
         limits.acquire(
-            key, connection.configured, *reserved, timeout_seconds=max(0.0, deadline - time.monotonic())
+            key,
+            connection.configured,
+            *reserved,
+            timeout_seconds=max(0.0, deadline - time.monotonic()),
+            meter=meter,
         ) as permit,
         LiveCall(route.provider, route.model, permit.waited_seconds, operation=EMBEDDINGS) as live_call,
     ):

@@ -68,6 +68,10 @@ class BudgetExhausted(OverLimit):
     """The project's budget has no room for this; raise it, or try again in the next period."""
 
 
+class BudgetReserved(BudgetExhausted):
+    """Calls in flight have reserved what is left of the project's budget; try again when they have ended."""
+
+
 class Unavailable(ServiceError):
     """A part of the service is not available right now; try again after the time in Retry-After."""
 

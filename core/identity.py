@@ -33,6 +33,8 @@ class Principal:
     tenant_id: UUID
     project_id: UUID
     key_id: UUID
+    #: the project's own limit of requests to the API; None: as many as the service allows
+    requests_per_minute: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def _check_headers(api_key: str, secret_key: str, tenant_id: str, project_id: st
     except NotFound:
         return None
     pair = keys.KeyPair(Secret(api_key), Secret(secret_key))
-    return _look_up(pair, tenant, " AND tenant_id = %s AND project_id = %s", (tenant, project))
+    return _look_up(pair, tenant, " AND api_key.tenant_id = %s AND project_id = %s", (tenant, project))
 
 
 def _check_token(token: str) -> Principal | None:
@@ -118,13 +120,13 @@ def _look_up(pair: keys.KeyPair, tenant_id: UUID | None, scope: str, values: tup
                 "UPDATE api_key SET last_used_at = now() WHERE id = %s AND tenant_id = %s",
                 (row["id"], row["tenant_id"]),
             )
-    return Principal(row["tenant_id"], row["project_id"], row["id"])
+    return Principal(row["tenant_id"], row["project_id"], row["id"], row["requests_per_minute"])
 
 
 _LIVE_KEY = """
-SELECT id, tenant_id, project_id, secret_hash,
+SELECT api_key.id, api_key.tenant_id, project_id, secret_hash, project.requests_per_minute,
        last_used_at IS NULL OR last_used_at < now() - make_interval(secs => %s) AS stale
-FROM api_key
+FROM api_key JOIN project ON project.id = api_key.project_id AND project.tenant_id = api_key.tenant_id
 WHERE key_hash = %s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 """
 

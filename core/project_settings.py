@@ -6,13 +6,14 @@ from typing import Any
 
 from psycopg import sql
 
-from core import db, ids
+from core import db, identity, ids
 from core.batches.read import time_text
 from core.errors import NotFound
 from core.identity import Principal
 
 #: Values are checked at the border.
-CHANGEABLE = frozenset({"name", "log_bodies", "retention_days", "on_unknown_outcome"})
+_SHOWN = ("name", "log_bodies", "retention_days", "on_unknown_outcome", "requests_per_minute")
+CHANGEABLE = frozenset(_SHOWN)
 
 
 def get(principal: Principal) -> dict[str, Any]:
@@ -37,9 +38,12 @@ def change(principal: Principal, values: dict[str, Any]) -> dict[str, Any]:
         ).fetchone()
     if row is None:
         raise NotFound
+    if "requests_per_minute" in values:
+        # It is known with the keys: here at once, in other processes as soon as those are looked up again.
+        identity.forget()
     return {
         "id": ids.public("proj", row["id"]),
         "tenant_id": ids.public("tenant", row["tenant_id"]),
-        **{name: row[name] for name in ("name", "log_bodies", "retention_days", "on_unknown_outcome")},
+        **{name: row[name] for name in _SHOWN},
         "created_at": time_text(row["created_at"]),
     }

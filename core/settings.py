@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     max_line_bytes: int = 8 << 20
     max_rows: int = 1_000_000
     max_depth: int = 64
+    #: requests that a project may make of the API in a minute, unless it sets a lower limit itself; 0: any number
+    api_requests_per_minute: int = Field(default=0, ge=0)
 
     def kek_text(self) -> Secret:
         """The key-encryption keys' text, from the variable or the file; empty if neither is set."""

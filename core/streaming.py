@@ -42,13 +42,21 @@ class CallerGone(BaseException):
     """
 
 
-def stream(principal: Principal, params: dict[str, Any], *, request_id: str, timeout_seconds: float) -> Iterator[bytes]:
+def stream(
+    principal: Principal,
+    params: dict[str, Any],
+    *,
+    request_id: str,
+    timeout_seconds: float,
+    meter: limits.Meter | None = None,
+) -> Iterator[bytes]:
     """One completion as server-sent events in OpenAI's form, each piece as soon as the provider's arrives.
 
     The request is checked before this returns; the provider is called by the first `next()`, which raises if no
     provider begins to answer. Retries and fallbacks end there. What fails later is an event with `error`, and no DONE.
     The last chunk has provider, cost_usd and request_id; the row is committed before DONE is given. Closing the
-    iterator, or throwing CallerGone into it wherever it waits, closes the provider's connection.
+    iterator, or throwing CallerGone into it wherever it waits, closes the provider's connection. `meter` is told how
+    the limits of the connection stand, before the first event.
 
     Raises
     ------
@@ -59,7 +67,7 @@ def stream(principal: Principal, params: dict[str, Any], *, request_id: str, tim
     """
     found = completions.routes(principal, params)
     deadline = time.monotonic() + timeout_seconds
-    streaming = _Streaming(principal, params, request_id, Attempts(found))
+    streaming = _Streaming(principal, params, request_id, Attempts(found), meter)
     return _within_budget(principal, lambda: completions.ceiling(found, params), streaming.events(deadline), deadline)
 
 
@@ -104,12 +112,18 @@ class _Streaming:
     """One streamed completion from its first call to its row."""
 
     def __init__(
-        self, principal: Principal, params: dict[str, Any], request_id: str, attempts: Attempts[_Opened]
+        self,
+        principal: Principal,
+        params: dict[str, Any],
+        request_id: str,
+        attempts: Attempts[_Opened],
+        meter: limits.Meter | None,
     ) -> None:
         self._principal = principal
         self._params = params
         self._request_id = request_id
         self._attempts = attempts
+        self._meter = meter
         #: a call is on its way, and nothing has come of it yet
         self._in_call = False
 
@@ -157,7 +171,11 @@ class _Streaming:
         key = LimitKey(connection.id, limits.family(route.model))
         reserved = tokens.estimate(params, catalogue.find(route.model, route.provider))
         permit = limits.acquire(
-            key, connection.configured, *reserved, timeout_seconds=max(0.0, deadline - time.monotonic())
+            key,
+            connection.configured,
+            *reserved,
+            timeout_seconds=max(0.0, deadline - time.monotonic()),
+            meter=self._meter,
         )
         live_call = LiveCall(route.provider, route.model, permit.waited_seconds)
         begun = False

@@ -92,6 +92,8 @@ class Project(SQLModel, table=True):
     log_bodies: str = _text(default="full")
     #: completions older than this are removed; null: none are
     retention_days: int | None = None
+    #: requests that its callers may make of the API in a minute; null: as many as the service allows
+    requests_per_minute: int | None = None
     #: signs what webhook receivers get; encrypted like a provider key
     webhook_secret_ciphertext: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     webhook_secret_version: int | None = None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 
 import orjson
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
+from app.retry_hints import retry_hints
 from app.telemetry import request_id
 from core import errors
 from core.providers.from_anthropic_errors import error_object, status_of
@@ -37,6 +37,7 @@ _KINDS: dict[type[errors.ServiceError], _Kind] = {
     errors.TooLarge: _Kind(413),
     errors.OverLimit: _Kind(429, True),
     errors.BudgetExhausted: _Kind(429, False),
+    errors.BudgetReserved: _Kind(429, True),
     errors.Unavailable: _Kind(503, True),
 }
 #: Statuses of a provider's failure that another try may change.
@@ -50,14 +51,8 @@ def of_service_error(error: errors.ServiceError) -> Response:
     if kind is None:
         # Meant for the operator: its text is not for callers.
         return of_unexpected(error)
-    headers = {}
-    if kind.retry is not None:
-        headers["x-should-retry"] = "true" if kind.retry else "false"
-    seconds = getattr(error, "retry_after_seconds", None)
-    if seconds is not None and kind.retry:
-        headers["retry-after"] = str(max(1, math.ceil(seconds)))
-        headers["retry-after-ms"] = str(max(1, math.ceil(seconds * 1000)))
-    return _answer(kind.status, _message(error), headers)
+    hints = retry_hints(kind.retry, getattr(error, "retry_after_seconds", None))
+    return _answer(kind.status, _message(error), hints)
 
 
 def of_http_exception(error: HTTPException) -> Response:

@@ -8,7 +8,7 @@ from functools import partial
 import orjson
 from flask import Response, request
 
-from app import auth, body, event_stream, idempotent, telemetry
+from app import auth, body, event_stream, idempotent, rate_limits, telemetry
 from app.answers import answer
 from app.anthropic_surface import errors
 from app.anthropic_surface.routes import blueprint
@@ -42,6 +42,7 @@ def create_message() -> Response:
             params,
             request_id=telemetry.request_id(),
             timeout_seconds=_timeout_seconds(),
+            meter=rate_limits.meter(),
         )
     completion = orjson.loads(made)
     return answer(message_of(completion) | {field: completion[field] for field in ADDED})
@@ -63,7 +64,11 @@ def _streamed(params: MessagesParams, route: Route) -> Response:
     request_id = telemetry.request_id()
     with told_in_callers_terms(params):
         chunks = streaming.stream(
-            auth.principal(), params, request_id=request_id, timeout_seconds=settings().call_timeout_seconds
+            auth.principal(),
+            params,
+            request_id=request_id,
+            timeout_seconds=settings().call_timeout_seconds,
+            meter=rate_limits.meter(),
         )
         events = MessageEvents(
             request_id=request_id,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import redis.exceptions
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
-from app import auth
+from app import auth, rate_limits
 from app.anthropic_surface import errors
 from app.telemetry import request_id
 from core import identity
@@ -18,12 +18,12 @@ blueprint = Blueprint("anthropic_surface", __name__)
 def authenticate() -> None:
     """The principal of the single token, in x-api-key or as a bearer; x-secret-key marks our own four headers.
 
-    Raises Unauthenticated.
+    Raises Unauthenticated, OverLimit.
     """
     if request.method == "OPTIONS":
         return
     if "x-secret-key" in request.headers:
-        auth.require_project()
+        auth.require_project(rate_limits.anthropic)
         return
     token = request.headers.get("x-api-key", "")
     if not token:
@@ -31,7 +31,7 @@ def authenticate() -> None:
         token = given.strip() if scheme.lower() == "bearer" else ""
     if not token:
         raise Unauthenticated("Send the token as x-api-key or as Authorization: Bearer.")
-    g.principal = identity.authenticate_token(token)
+    rate_limits.admit(identity.authenticate_token(token), rate_limits.anthropic)
 
 
 def add_headers(response: Response) -> Response:

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response, request
 
-from app import auth, body, event_stream, idempotent, telemetry
+from app import auth, body, event_stream, idempotent, rate_limits, telemetry
 from app.answers import raw_answer
 from app.openai_surface import errors
 from app.openai_surface.routes import blueprint
@@ -33,7 +33,11 @@ def create_completion() -> Response:
     params: dict[str, Any] = {"temperature": None, **body.json_object()}
     if params.get("stream") is not True:
         made = completions.complete(
-            auth.principal(), params, request_id=telemetry.request_id(), timeout_seconds=timeout_seconds()
+            auth.principal(),
+            params,
+            request_id=telemetry.request_id(),
+            timeout_seconds=timeout_seconds(),
+            meter=rate_limits.meter(),
         )
         return raw_answer(made)
     if idempotent.current() is not None:
@@ -45,5 +49,6 @@ def create_completion() -> Response:
         request_id=telemetry.request_id(),
         # A caller's read time-out is between two events, not for the whole stream.
         timeout_seconds=settings().call_timeout_seconds,
+        meter=rate_limits.meter(),
     )
     return event_stream.stream(events, error_line=errors.line)

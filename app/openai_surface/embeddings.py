@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Response
 
-from app import auth, body, telemetry
+from app import auth, body, rate_limits, telemetry
 from app.answers import raw_answer
 from app.openai_surface.chat import timeout_seconds
 from app.openai_surface.routes import blueprint
@@ -20,5 +20,6 @@ def create_embeddings() -> Response:
             body.json_object(),
             request_id=telemetry.request_id(),
             timeout_seconds=timeout_seconds(),
+            meter=rate_limits.meter(),
         )
     )

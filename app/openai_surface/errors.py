@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import orjson
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
+from app.retry_hints import retry_hints
 from app.telemetry import request_id
 from core import errors
 from core.providers.sse import event
@@ -43,6 +43,7 @@ _KINDS: dict[type[errors.ServiceError], _Kind] = {
     errors.TooLarge: _Kind(status=413, type=_WRONG_REQUEST),
     errors.OverLimit: _Kind(status=429, type="rate_limit_error", code="rate_limit_exceeded", retry=True),
     errors.BudgetExhausted: _Kind(status=429, type="insufficient_quota", code="insufficient_quota", retry=False),
+    errors.BudgetReserved: _Kind(status=429, type="rate_limit_error", code="rate_limit_exceeded", retry=True),
     errors.Unavailable: _Kind(status=503, type="server_error", retry=True),
 }
 _FAILURES: dict[str, _Kind] = {
@@ -123,12 +124,7 @@ def _kind(error: errors.ServiceError) -> _Kind | None:
 
 
 def _answer(kind: _Kind, message: str, param: str | None, retry_after_seconds: float | None) -> Response:
-    headers = {}
-    if kind.retry is not None:
-        headers["x-should-retry"] = "true" if kind.retry else "false"
-    if retry_after_seconds is not None and kind.retry is not False:
-        headers["retry-after"] = str(max(1, math.ceil(retry_after_seconds)))
-        headers["retry-after-ms"] = str(max(1, math.ceil(retry_after_seconds * 1000)))
+    headers = retry_hints(kind.retry, retry_after_seconds)
     body = {"error": {"message": message, "type": kind.type, "param": param, "code": kind.code}}
     return Response(orjson.dumps(body), kind.status, headers, mimetype="application/json")
 

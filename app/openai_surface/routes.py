@@ -8,6 +8,7 @@ import redis.exceptions
 from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import HTTPException
 
+from app import rate_limits
 from app.openai_surface import errors
 from core import identity
 from core.errors import ServiceError, Unauthenticated
@@ -23,13 +24,13 @@ def token() -> str | None:
 
 @blueprint.before_request
 def authenticate() -> None:
-    """The principal of the request's token, or 401."""
+    """The principal of the request's token, or 401, or 429."""
     if request.method == "OPTIONS":
         return
     given = token()
     if given is None:
         raise Unauthenticated("You didn't provide an API key: send it as `Authorization: Bearer <token>`.")
-    g.principal = identity.authenticate_token(given)
+    rate_limits.admit(identity.authenticate_token(given), rate_limits.openai)
 
 
 @blueprint.after_request

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response
 
-from app import auth, body, event_stream, idempotent, telemetry
+from app import auth, body, event_stream, idempotent, rate_limits, telemetry
 from app.answers import raw_answer
 from app.openapi import Blueprint
 from app.schemas import CompletionBody, CompletionSchema
@@ -73,6 +73,7 @@ def create_completion() -> Response:
         params,
         request_id=telemetry.request_id(),
         timeout_seconds=settings().call_timeout_seconds,
+        meter=rate_limits.meter(),
     )
     return raw_answer(made)
 
@@ -87,5 +88,6 @@ def _streamed(params: dict[str, Any]) -> Response:
             params,
             request_id=telemetry.request_id(),
             timeout_seconds=settings().call_timeout_seconds,
+            meter=rate_limits.meter(),
         )
     )

@@ -21,6 +21,7 @@ _PROJECT = {
     "log_bodies": "full",
     "retention_days": 90,
     "on_unknown_outcome": "retry",
+    "requests_per_minute": 600,
     "created_at": "2026-11-23T12:00:00.000000Z",
 }
 

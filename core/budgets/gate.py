@@ -19,7 +19,7 @@ from core import db, webhooks
 from core.batches.read import money_text
 from core.budgets.spending import NOW_SPENT, NOW_START, period_end
 from core.db import RawConnection
-from core.errors import BudgetExhausted, Unavailable
+from core.errors import BudgetExhausted, BudgetReserved, Unavailable
 from core.identity import Principal
 from core.ids import new_id
 from core.short_cache import ShortCache
@@ -173,7 +173,7 @@ def _reserve(principal: Principal, cost_usd: Decimal, seconds: float) -> UUID | 
                     f" PUT /v1/budgets/{tightest['period']}.",
                     (end - datetime.now(UTC)).total_seconds(),
                 )
-            raise BudgetExhausted(
+            raise BudgetReserved(
                 f"{what} is reserved by calls in flight, but for {money_text(max(room.left, Decimal(0)))} USD; this"
                 f" call may cost up to {money_text(cost_usd)} USD.",
                 _IN_FLIGHT_RETRY_SECONDS,

@@ -15,17 +15,22 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from core.limits.limiter import Limiter, Permit
-from core.limits.types import Configured, Grant, LimitKey, family
+from core.limits.types import REQUESTS_KIND, TOKEN_KINDS, Configured, Grant, LimitKey, Meter, Quota, family
 from core.providers.types import LimitReading, Usage
 from core.settings import settings
 
 __all__ = [
+    "REQUESTS_KIND",
+    "TOKEN_KINDS",
     "Configured",
     "Grant",
     "LimitKey",
     "Limiter",
+    "Meter",
     "Permit",
+    "Quota",
     "acquire",
+    "client",
     "failure",
     "family",
     "flush",
@@ -48,13 +53,14 @@ def limiter() -> Limiter:
     global _ours
     url = settings().redis_url
     if _ours is None or _ours[:2] != (os.getpid(), url):
-        _ours = (os.getpid(), url, Limiter(_client(url)))
+        _ours = (os.getpid(), url, Limiter(client(url)))
         _ours[2].feedback.start()
     return _ours[2]
 
 
-def _client(url: str) -> redis.Redis:
-    # A pool that waits: thousands of greenlets ask, and the usual one raises beyond its size. One try more, for a
+def client(url: str) -> redis.Redis:
+    """A client for what requests wait for: short time-outs, and a pool that waits for a free connection."""
+    # Thousands of greenlets ask, and the usual one raises beyond its size. One try more, for a
     # connection that died idle; if it was only the reply that was lost, a little of the limit goes unused.
     pool = redis.BlockingConnectionPool.from_url(
         url,
@@ -88,7 +94,13 @@ def take(key: LimitKey, configured: Configured, rows: Sequence[tuple[int, int]],
 
 
 def acquire(
-    key: LimitKey, configured: Configured, input_tokens: int, output_tokens: int, *, timeout_seconds: float
+    key: LimitKey,
+    configured: Configured,
+    input_tokens: int,
+    output_tokens: int,
+    *,
+    timeout_seconds: float,
+    meter: Meter | None = None,
 ) -> Permit:
     """Permission for one live call: `with acquire(...): call()`. One round trip if nothing is short.
 
@@ -96,6 +108,7 @@ def acquire(
     ----------
     input_tokens, output_tokens : estimates; `settle` them when the call has ended.
     timeout_seconds : how long to wait at most.
+    meter : is told how the limits stand after it.
 
     Raises
     ------
@@ -104,7 +117,7 @@ def acquire(
     core.errors.Unavailable
         Redis is away.
     """
-    return limiter().acquire(key, configured, input_tokens, output_tokens, timeout_seconds=timeout_seconds)
+    return limiter().acquire(key, configured, input_tokens, output_tokens, timeout_seconds=timeout_seconds, meter=meter)
 
 
 def settle(key: LimitKey, reserved: tuple[int, int], used: Usage | None) -> None:

@@ -1,9 +1,24 @@
 -- One live call. It may go into debt, which batches wait to see paid back; refused, it keeps batches back for a while.
 -- ARGV[6] family, ARGV[7] input, ARGV[8] output tokens, ARGV[9] process, ARGV[10] live calls that process holds
--- Returns {1 if it may start, seconds to wait, what for}.
+-- Returns {1 if it may start, seconds to wait, what for, "kind limit remaining seconds ..." of each known limit}.
+-- Remaining is the share of the bucket, with what may be borrowed, that is left, of the minute's limit.
+local function standing()
+  local said = {}
+  for _, kind in ipairs(KINDS) do
+    if limits[kind] and rates[kind] then
+      local borrow = rates[kind] * BORROW_SECONDS
+      if kind == 'r' then borrow = math.max(1, borrow) end
+      local left = math.max(0, math.min(1, (family[kind] + borrow) / (capacities[kind] + borrow)))
+      local full_in = math.max(0, capacities[kind] - family[kind]) / rates[kind]
+      said[#said + 1] = string.format('%s %d %d %.3f', NAMES[kind], limits[kind], math.floor(limits[kind] * left), full_in)
+    end
+  end
+  return table.concat(said, ' ')
+end
+
 local function answer(granted, wait, waiting_for)
   save()
-  return {granted, string.format('%.6f', wait), waiting_for or ''}
+  return {granted, string.format('%.6f', wait), waiting_for or '', standing()}
 end
 
 family.live_at, connection.live_at = now, now

@@ -21,6 +21,7 @@ end
 local produced_counts = ARGV[5] == '1'
 local KINDS = {'r', 't', 'i', 'o'}
 local WORDS = {r = 'requests per minute', t = 'tokens per minute', i = 'input tokens per minute', o = 'output tokens per minute'}
+local NAMES = {r = 'requests', t = 'tokens', i = 'input_tokens', o = 'output_tokens'}
 
 local function read(key)
   local flat, found = redis.call('HGETALL', key), {}

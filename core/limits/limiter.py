@@ -16,7 +16,7 @@ from core.limits import keys
 from core.limits.feedback import Feedback
 from core.limits.scripts import ACQUIRE, TAKE, Arguments, Script
 from core.limits.tuning import LIVE_WAIT_SECONDS
-from core.limits.types import CONCURRENCY, PROVIDER_DOWN, Configured, Grant, LimitKey
+from core.limits.types import CONCURRENCY, PROVIDER_DOWN, Configured, Grant, LimitKey, Meter
 
 #: A live call that waits asks again at least this often, so that batches are kept back all the while.
 _ASK_AGAIN_SECONDS = LIVE_WAIT_SECONDS / 3
@@ -70,16 +70,24 @@ class Limiter:
         granted, wait, waiting_for = self._run(
             TAKE, key, (*keys.arguments(key, configured, self._now()), in_flight, len(rows), tokens)
         )
-        return Grant(granted, wait, waiting_for)
+        return Grant(int(granted), float(wait), _text(waiting_for) or None)
 
     def acquire(
-        self, key: LimitKey, configured: Configured, input_tokens: int, output_tokens: int, *, timeout_seconds: float
+        self,
+        key: LimitKey,
+        configured: Configured,
+        input_tokens: int,
+        output_tokens: int,
+        *,
+        timeout_seconds: float,
+        meter: Meter | None = None,
     ) -> Permit:
+        meter = meter or Meter()
         began = self._monotonic()
         deadline = began + timeout_seconds
         turnstile = self._turnstiles.get(key)
         if turnstile is None or not turnstile.locked():
-            wait, waiting_for = self._ask(key, configured, input_tokens, output_tokens)
+            wait, waiting_for = self._ask(key, configured, input_tokens, output_tokens, meter)
             if waiting_for is None:
                 return Permit(self.feedback, key.connection_id, 0.0)
             _give_up(wait, waiting_for, deadline - self._monotonic())
@@ -88,17 +96,23 @@ class Limiter:
         if not turnstile.acquire(timeout=max(0.0, deadline - self._monotonic())):
             raise OverLimit(None, 1.0)
         try:
-            self._wait(key, configured, input_tokens, output_tokens, deadline)
+            self._wait(key, configured, input_tokens, output_tokens, deadline, meter)
         finally:
             turnstile.release()
         return Permit(self.feedback, key.connection_id, self._monotonic() - began)
 
     def _wait(
-        self, key: LimitKey, configured: Configured, input_tokens: int, output_tokens: int, deadline: float
+        self,
+        key: LimitKey,
+        configured: Configured,
+        input_tokens: int,
+        output_tokens: int,
+        deadline: float,
+        meter: Meter,
     ) -> None:
         poll = _FIRST_POLL_SECONDS
         while True:
-            wait, waiting_for = self._ask(key, configured, input_tokens, output_tokens)
+            wait, waiting_for = self._ask(key, configured, input_tokens, output_tokens, meter)
             if waiting_for is None:
                 return
             left = deadline - self._monotonic()
@@ -108,18 +122,19 @@ class Limiter:
             self._sleep(max(0.001, min(wait, left, _ASK_AGAIN_SECONDS)))
 
     def _ask(
-        self, key: LimitKey, configured: Configured, input_tokens: int, output_tokens: int
+        self, key: LimitKey, configured: Configured, input_tokens: int, output_tokens: int, meter: Meter
     ) -> tuple[float, str | None]:
         process, held = self.feedback.asking(key.connection_id)
         granted = 0
         try:
             arguments = keys.arguments(key, configured, self._now())
-            granted, wait, waiting_for = self._run(
+            granted, wait, waiting_for, said = self._run(
                 ACQUIRE, key, (*arguments, input_tokens, output_tokens, process, held)
             )
         finally:
             self.feedback.asked(key.connection_id, granted=bool(granted))
-        return wait, None if granted else waiting_for
+        meter.said = _text(said)
+        return float(wait), None if granted else _text(waiting_for)
 
     def state(self, connection_id: UUID) -> dict[str, Any]:
         with _reachable():
@@ -139,10 +154,9 @@ class Limiter:
             {name: _fields(found) for name, found in zip(names, families, strict=True)},
         )
 
-    def _run(self, script: Script, key: LimitKey, arguments: Arguments) -> tuple[int, float, str | None]:
+    def _run(self, script: Script, key: LimitKey, arguments: Arguments) -> Any:
         with _reachable():
-            granted, wait, waiting_for = script.run(self._client, keys.all_of(key), arguments)
-        return int(granted), float(wait), _text(waiting_for) or None
+            return script.run(self._client, keys.all_of(key), arguments)
 
     def _now(self) -> float | None:
         return self._clock() if self._clock else None

@@ -38,6 +38,43 @@ class Grant:
     waiting_for: str | None
 
 
+#: The kinds of a connection's quotas, as LimitReading names them.
+REQUESTS_KIND = "requests"
+TOKEN_KINDS = ("tokens", "input_tokens", "output_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How much of one limit a minute is left.
+
+    `kind` is REQUESTS_KIND or one of TOKEN_KINDS. `remaining` is the share of what may be used at once that is left,
+    of the minute's limit: at zero the next call waits. `reset_seconds` is the time until all of it is there again.
+    """
+
+    kind: str
+    limit: int
+    remaining: int
+    reset_seconds: float
+
+
+class Meter:
+    """Takes down what the limiter says, with each answer to a live call, of the limits that the call stands under."""
+
+    __slots__ = ("said",)
+
+    def __init__(self) -> None:
+        #: kind, limit, remaining and seconds of each quota, as acquire.lua writes them
+        self.said = ""
+
+    def quotas(self) -> list[Quota]:
+        """The quotas after the last call, or refusal; none while no limit is known."""
+        words = self.said.split()
+        return [
+            Quota(kind, int(limit), int(remaining), float(seconds))
+            for kind, limit, remaining, seconds in zip(words[::4], words[1::4], words[2::4], words[3::4], strict=True)
+        ]
+
+
 #: What rows and live calls can wait for. The scripts use the same words.
 REQUESTS = "requests per minute"
 TOKENS = "tokens per minute"
