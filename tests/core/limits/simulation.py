@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import redis
 
-from core.limits import Configured, Limiter, LimitKey
+from core.limits import Configured, Limiter, LimitKey, Meter
 from core.providers.types import LimitReading, Usage
 
 START = 1_000_000.0
@@ -200,7 +200,7 @@ class Simulation:
         if not self._live_line:
             return
         since = self._live_line[0]
-        wait, waiting_for = self.limiter._ask(self.key, self.configured, 10, 10)
+        wait, waiting_for = self.limiter._ask(self.key, self.configured, 10, 10, Meter())
         if waiting_for is None:
             self.outcome.live_waits.append(self.clock.now - since)
             self._call(lambda good: self.limiter.feedback.ended(self.key.connection_id))
