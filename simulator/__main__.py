@@ -9,12 +9,14 @@ import gc
 import resource
 import signal
 import sys
+from functools import partial
 
 import orjson
 import uvloop
 from pydantic import ValidationError
 
 from simulator.config import Config
+from simulator.native.routes import receive
 from simulator.routes import dispatcher
 from simulator.simulation import Simulation
 from simulator.wire import Connection
@@ -54,8 +56,10 @@ def allow_many_files() -> None:
 async def run(host: str, port: int, config: Config) -> None:
     """Serve until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
-    dispatch = dispatcher(Simulation(config, loop))
-    server = await loop.create_server(lambda: Connection(dispatch, loop), host, port, backlog=_BACKLOG)
+    simulation = Simulation(config, loop)
+    dispatch = dispatcher(simulation)
+    take = partial(receive, simulation.native)
+    server = await loop.create_server(lambda: Connection(dispatch, loop, take), host, port, backlog=_BACKLOG)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

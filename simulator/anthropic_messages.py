@@ -175,8 +175,8 @@ def _usage(plan: Plan) -> dict[str, Any]:
         "cache_creation_input_tokens": plan.cache_write_tokens,
         "cache_read_input_tokens": plan.cached_tokens,
         "cache_creation": {
-            "ephemeral_5m_input_tokens": plan.cache_write_tokens,
-            "ephemeral_1h_input_tokens": 0,
+            "ephemeral_5m_input_tokens": plan.cache_write_tokens - plan.cache_write_1h_tokens,
+            "ephemeral_1h_input_tokens": plan.cache_write_1h_tokens,
         },
         "output_tokens": plan.output_tokens,
         "output_tokens_details": {"thinking_tokens": plan.reasoning_tokens},

@@ -76,7 +76,7 @@ def check_version(headers: dict[bytes, bytes]) -> None:
         raise Refusal(400, f"anthropic-version: '{version.decode('latin-1')}' is not a valid version")
 
 
-def error_body(refusal: Refusal, request_id: str) -> bytes:
+def error_body(refusal: Refusal, request_id: str | None) -> bytes:
     """The error object as JSON, with the request id and, where there is one, the stable cause in details."""
     error: dict[str, Any] = {
         "type": refusal.type or _TYPES.get(refusal.status, "api_error"),

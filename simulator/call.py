@@ -72,7 +72,9 @@ class Call:
         try:
             key = surface.manners.key_of(request.headers, simulation.valid_keys)
             self.ledger.by(self.row, key)
-            plan = surface.read(simulation, _json(request), request.headers)
+            body = _json(request)
+            plan = surface.read(simulation, body, request.headers)
+            simulation.cache.look(surface.vendor, key, body, plan)
         except Refusal as refusal:
             self.refuse(refusal)
             return
@@ -141,6 +143,7 @@ class Call:
         """The answer: events if it is streamed, else the body. From here on it is charged."""
         assert self.plan is not None
         self.answering = True
+        self.simulation.cache.store(self.plan)
         if self.allowance is not None:
             self.surface.charge(self.allowance, self.simulation.loop.time(), self.plan)
         if self.plan.stream:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from simulator.faults import KINDS
+from simulator.faults import KINDS, OWN_PLACE, strikes
 
 Rate = Annotated[float, Field(gt=0)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -82,10 +82,86 @@ class Limits(_Strict):
     default: Limit = Limit()
 
 
+class Cache(_Strict):
+    """The model of prompt caching (docs/simulator.md); off, usage follows `tokens.cached` and `tokens.cache_write`."""
+
+    enabled: bool = False
+    #: how long OpenAI keeps a prefix after its last use; Anthropic's five minutes and one hour are as asked for
+    openai_seconds: Seconds = 1800.0
+
+
+class BatchSpeed(_Strict):
+    """How one vendor's native batches run; a batch keeps what held when it was created. Times in seconds."""
+
+    #: until the input has been checked, and from the last row until the results are there
+    validation_seconds: Seconds = 0.0
+    finalizing_seconds: Seconds = 0.0
+    #: how long the rows take: the longer of the two; 0 and null: at once
+    seconds: Seconds = 0.0
+    rows_per_second: Rate | None = None
+    #: it stops for good after this share of its rows
+    stuck: Share | None = None
+    expires_after_seconds: Seconds = 86_400.0
+    cancelling_seconds: Seconds = 0.0
+    #: result lines come in another order than the input's
+    shuffle: bool = True
+    max_rows: Annotated[int, Field(ge=1)]
+    max_bytes: Annotated[int, Field(ge=1)]
+
+
+class OpenAIBatches(BatchSpeed):
+    """OpenAI's batches, with its limits (PROVIDERS.md 5.3)."""
+
+    max_rows: Annotated[int, Field(ge=1)] = 50_000
+    #: of a batch input file
+    max_bytes: Annotated[int, Field(ge=1)] = 200 * 1024 * 1024
+    #: prompt tokens that may wait at once, for each key: by model, and for the models not named
+    enqueued_tokens: dict[str, int] = {}
+    enqueued_tokens_default: int | None = None
+    batches_per_hour: Annotated[int, Field(ge=0)] = 2_000
+    #: rows that a cancel keeps from running get a `batch_cancelled` line; else they are in neither file
+    cancelled_lines: bool = False
+
+
+class AnthropicBatches(BatchSpeed):
+    """Anthropic's batches, with its limits (PROVIDERS.md 5.6)."""
+
+    max_rows: Annotated[int, Field(ge=1)] = 100_000
+    #: of the body that creates a batch
+    max_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
+    #: rows of all of a key's batches that may wait at once
+    queue_rows: int | None = None
+
+
+class Webhook(_Strict):
+    """Where the ends of OpenAI's batches are told, in Standard Webhooks form."""
+
+    url: str
+    #: whsec_ and base64, or plain text
+    secret: str
+
+
+class Native(_Strict):
+    """The vendors' own batches."""
+
+    #: what the clock of batches, files and caches is ahead by; /_sim/native/advance adds to it
+    clock_offset_seconds: float = 0.0
+    openai: OpenAIBatches = OpenAIBatches()
+    anthropic: AnthropicBatches = AnthropicBatches()
+    webhook: Webhook | None = None
+
+
+On = Literal[
+    "call", "upload", "get_file", "list_files", "content", "delete", "create", "get", "list", "cancel", "row", "batch"
+]
+
+
 class Fault(_Strict):
     """One rule: what goes wrong, how often, and for whom. All conditions must hold."""
 
     kind: str
+    #: what it strikes: a live call, a request to files or batches by its purpose, a batch's row, a batch as a whole
+    on: On = "call"
     probability: Share = 1.0
     #: conditions: the whole key, the model as asked for, a part of the prompt, the vendor
     key: str | None = None
@@ -105,8 +181,11 @@ class Fault(_Strict):
     #: replaces the body's own
     code: str | None = None
     message: str | None = None
-    #: slow_first_byte, hang, silence, stream_stall: how long; drip: between two bytes
+    #: slow_first_byte, hang, silence, stream_stall: how long; drip: between two bytes; slow_body: for all of it;
+    #: slow: a batch's rows; expires: after so long
     seconds: Seconds | None = None
+    #: stuck: after this share of the rows
+    share: Share = 0.0
     #: gzip_bomb: decoded size; huge_chunk: size of the answer's text
     bytes: Annotated[int, Field(ge=1)] | None = None
 
@@ -121,6 +200,10 @@ class Fault(_Strict):
     def _known(self) -> Fault:
         if self.kind not in KINDS:
             raise ValueError(f"unknown kind {self.kind!r}; one of {', '.join(KINDS)}")
+        if "on" not in self.model_fields_set:
+            self.on = OWN_PLACE.get(KINDS[self.kind].stage, "call")
+        if not strikes(self.kind, self.on):
+            raise ValueError(f"the kind {self.kind!r} does not happen on {self.on!r}")
         if self.kind in ("429", "slow_down") and "retry_after" not in self.model_fields_set:
             self.retry_after = 1
         return self
@@ -134,6 +217,8 @@ class Config(_Strict):
     tokens: Tokens = Tokens()
     limits: Limits = Limits()
     faults: list[Fault] = []
+    native: Native = Native()
+    cache: Cache = Cache()
     #: makes the draws of `probability` repeatable: by nonce and attempt, or by order where there is no nonce
     seed: int = 1
     #: null: every key is good unless it contains "invalid"

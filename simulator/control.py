@@ -23,6 +23,9 @@ def serve(simulation: Simulation, connection: Connection, request: Request) -> N
     if route == ("GET", "/_sim/ledger/calls"):
         _calls(simulation, connection, request)
         return
+    if route == ("POST", "/_sim/native/advance"):
+        _advance(simulation, connection, request)
+        return
     status, answer = 200, {}
     try:
         if route == ("GET", "/_sim/config"):
@@ -35,6 +38,8 @@ def serve(simulation: Simulation, connection: Connection, request: Request) -> N
             answer = simulation.ledger.summary()
         elif route == ("GET", "/_sim/ledger/nonces"):
             answer = simulation.ledger.nonces()
+        elif route == ("GET", "/_sim/native"):
+            answer = simulation.native.shown()
         elif route == ("GET", "/_sim/faults"):
             answer = {
                 name: {"stage": kind.stage, "executed": kind.executed, "status": kind.status}
@@ -47,6 +52,10 @@ def serve(simulation: Simulation, connection: Connection, request: Request) -> N
         status, answer = 400, {"error": "invalid configuration", "problems": problems}
     except ValueError as error:
         status, answer = 400, {"error": str(error)}
+    _reply(connection, status, answer)
+
+
+def _reply(connection: Connection, status: int, answer: Any) -> None:
     body = orjson.dumps(answer)
     connection.write(head(status, b"application/json", b"", len(body)) + body)
     connection.finish()
@@ -66,6 +75,24 @@ def _configure(simulation: Simulation, request: Request) -> dict[str, Any]:
             # Packed now, so that no call pays for it.
             gzip_bomb(rule.bytes or 256 * 1024 * 1024)
     return config.model_dump()
+
+
+def _advance(simulation: Simulation, connection: Connection, request: Request) -> None:
+    """Move the clock; the answer comes when every native batch has done what its time has come for."""
+    try:
+        seconds = float(_object(request).get("seconds", 0.0))
+    except (TypeError, ValueError):
+        _reply(connection, 400, {"error": "seconds must be a number"})
+        return
+    simulation.native.advance(seconds)
+
+    def settle() -> None:
+        if simulation.native.behind:
+            simulation.loop.call_later(0.002, settle)
+        else:
+            _reply(connection, 200, {"now": simulation.native.now()})
+
+    settle()
 
 
 def _calls(simulation: Simulation, connection: Connection, request: Request) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from simulator.config import Fault
 
-#: refuse: a vendor's error; connection: no answer; body: an answer was produced, and suffers; stream: streams only
-Stage = Literal["refuse", "connection", "body", "stream"]
+#: refuse: a vendor's error; connection: no answer; body: an answer was produced, and suffers; stream: streams only;
+#: download: result files only; row: one row of a native batch; batch: all of one
+Stage = Literal["refuse", "connection", "body", "stream", "download", "row", "batch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,32 @@ KINDS: dict[str, Kind] = {
     "stream_reset": Kind("stream", True, 200),
     "stream_stall": Kind("stream", True, 200),
     "stream_unfinished": Kind("stream", True, 200),
+    "slow_body": Kind("download", False, 200),
+    "vanish": Kind("row", False, 0),
+    "duplicate": Kind("row", True, 200),
+    "stuck": Kind("batch", False, 0),
+    "slow": Kind("batch", False, 0),
+    "expires": Kind("batch", False, 0),
+    "fails": Kind("batch", False, 0),
 }
+#: what a rule strikes that does not say it, by the stage of its kind
+OWN_PLACE: dict[str, Any] = {"download": "content", "row": "row", "batch": "batch"}
+#: kinds that change a model's answer, of which files and batches have none
+_OF_ANSWERS = frozenset({"huge_chunk", "split_utf8", "refusal"})
+
+
+def strikes(kind: str, on: str) -> bool:
+    """Whether this kind of fault can happen there: on a live call, a row, a batch, or a request to files or batches."""
+    stage = KINDS[kind].stage
+    if on == "call":
+        return stage not in OWN_PLACE
+    if on == "row":
+        return stage in ("refuse", "row") and kind != "502"
+    if on == "batch":
+        return stage == "batch"
+    if stage == "download":
+        return on == "content"
+    return stage in ("refuse", "connection", "body") and kind not in _OF_ANSWERS
 
 
 class Faults:
@@ -67,11 +93,22 @@ class Faults:
         self._struck = [0] * len(rules)
 
     def choose(
-        self, *, vendor: str, key: str, model: str, prompt: str, stream: bool, nonce: str | None, attempt: int
+        self,
+        *,
+        vendor: str,
+        key: str,
+        model: str,
+        prompt: str,
+        stream: bool = False,
+        nonce: str | None = None,
+        attempt: int = 0,
+        on: str = "call",
     ) -> Fault | None:
         """The fault that this call meets, if any. `attempt` counts the calls of its nonce from 1."""
         matching = []
         for index, rule in enumerate(self.rules):
+            if rule.on != on:
+                continue
             if rule.count is not None and self._struck[index] >= rule.count:
                 continue
             if rule.key is not None and rule.key != key:

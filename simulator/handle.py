@@ -74,12 +74,20 @@ class SimulatorHandle:
         return self._ask("GET", "/_sim/ledger")
 
     def nonces(self) -> dict[str, dict[str, int]]:
-        """nonce -> {calls, executed}."""
+        """nonce -> {calls, executed}, and {native_calls, native_executed} where native batches had a part in them."""
         return self._ask("GET", "/_sim/ledger/nonces")
 
     def calls(self) -> list[dict[str, Any]]:
         """One record per call."""
         return [json.loads(line) for line in self._text("GET", "/_sim/ledger/calls").splitlines()]
+
+    def native(self) -> dict[str, Any]:
+        """Every native batch and file there is, whoever's: {now, behind, batches, files}."""
+        return self._ask("GET", "/_sim/native")
+
+    def advance(self, seconds: float) -> float:
+        """Let so many seconds pass for native batches, files and caches; the new time, when all have caught up."""
+        return self._ask("POST", "/_sim/native/advance", {"seconds": seconds})["now"]
 
     def wait_for(self, condition: Callable[[dict[str, Any]], bool], timeout_seconds: float = 10.0) -> dict[str, Any]:
         """Poll the ledger until `condition` holds for it. Raises TimeoutError with the last one seen."""

@@ -50,8 +50,12 @@ class Ledger:
         self.by_model: Counter[str] = Counter()
         self.by_fault: Counter[str] = Counter()
         self.other: Counter[str] = Counter()
-        #: nonce -> calls << 20 | executed
+        #: what native batches did: batches, files, rows by outcome
+        self.native: Counter[str] = Counter()
+        #: nonce -> calls << 20 | executed, rows of native batches included
         self._nonces: dict[str, int] = {}
+        #: the same of native rows alone
+        self._native_nonces: dict[str, int] = {}
         self._t_start = array("d")
         self._t_end = array("d")
         self._status = array("H")
@@ -112,23 +116,47 @@ class Ledger:
         if fault is not None:
             self.by_fault[fault] += 1
         if executed:
-            self.executed += 1
-            if nonce is not None and self._keep_nonces:
-                counts = self._nonces.get(nonce, 0) + 1
-                self._nonces[nonce] = counts
-                if counts & 0xFFFFF == 2:
-                    self.duplicates += 1
+            self._charge(nonce)
         if row >= 0:
             self._t_end[row] = now
             self._status[row] = status
             self._executed[row] = executed
             self._fault[row] = self._faults.number(fault)
 
+    def _charge(self, nonce: str | None) -> None:
+        self.executed += 1
+        if nonce is not None and self._keep_nonces:
+            counts = self._nonces.get(nonce, 0) + 1
+            self._nonces[nonce] = counts
+            if counts & 0xFFFFF == 2:
+                self.duplicates += 1
+
+    def native_asks(self, nonce: str | None) -> int:
+        """A native batch takes a row. Answers its number among the calls and rows of its nonce, as `asks` does."""
+        self.native["rows"] += 1
+        if nonce is None or not self._keep_nonces:
+            return 0
+        self._native_nonces[nonce] = self._native_nonces.get(nonce, 0) + (1 << 20)
+        counts = self._nonces.get(nonce, 0) + (1 << 20)
+        self._nonces[nonce] = counts
+        return counts >> 20
+
+    def native_ends(self, nonce: str | None, fault: str | None, executed: bool) -> None:
+        """A row of a native batch is done; `executed`: it is charged for."""
+        if fault is not None:
+            self.by_fault[fault] += 1
+        self.native["executed" if executed else "not_executed"] += 1
+        if executed:
+            self._charge(nonce)
+            if nonce is not None and self._keep_nonces:
+                self._native_nonces[nonce] = self._native_nonces.get(nonce, 0) + 1
+
     def summary(self) -> dict[str, Any]:
         """The counters, as GET /_sim/ledger gives them."""
         return {
             "calls": self.calls,
             "executed": self.executed,
+            "native_executed": self.native["executed"],
             "duplicates": self.duplicates,
             "rate_limited": self.rate_limited,
             "abandoned": self.abandoned,
@@ -141,6 +169,7 @@ class Ledger:
             "by_model": dict(self.by_model),
             "by_fault": dict(self.by_fault),
             "other": dict(self.other),
+            "native": dict(self.native),
         }
 
     def rows(self, offset: int, limit: int | None) -> Iterator[dict[str, Any]]:
@@ -162,5 +191,8 @@ class Ledger:
             }
 
     def nonces(self) -> dict[str, dict[str, int]]:
-        """Calls and charged calls per nonce."""
-        return {nonce: {"calls": counts >> 20, "executed": counts & 0xFFFFF} for nonce, counts in self._nonces.items()}
+        """Calls and charged calls per nonce; `native_calls` and `native_executed` say how many were native rows."""
+        found = {n: {"calls": counts >> 20, "executed": counts & 0xFFFFF} for n, counts in self._nonces.items()}
+        for nonce, counts in self._native_nonces.items():
+            found[nonce] |= {"native_calls": counts >> 20, "native_executed": counts & 0xFFFFF}
+        return found

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import calendar
 from typing import Any
-from urllib.parse import parse_qs
 
 from simulator import anthropic_vendor, openai_vendor
 from simulator.models import Model
-from simulator.prompt import Refusal
+from simulator.paging import page
 from simulator.simulation import Simulation
 
 #: the catalogue knows no release dates: one day for all
@@ -34,28 +33,9 @@ def openai_one(simulation: Simulation, name: str) -> dict[str, Any]:
 
 def anthropic_list(simulation: Simulation, query: str) -> dict[str, Any]:
     """GET /v1/models?limit&after_id&before_id. Raises Refusal (400) for a bad limit or cursor."""
-    given = parse_qs(query)
-    try:
-        limit = int(given.get("limit", ["20"])[0])
-    except ValueError:
-        limit = 0
-    if not 1 <= limit <= 1000:
-        raise Refusal(400, "limit: Input should be between 1 and 1000")
     models = simulation.models.listed("anthropic")
-    names = [model.name for model in models]
-    before = "before_id" in given
-    cursor = given.get("before_id" if before else "after_id", [None])[0]
-    if cursor is not None and cursor not in names:
-        raise Refusal(400, f"{'before_id' if before else 'after_id'}: unknown id '{cursor}'")
-    if before and cursor is not None:
-        end = names.index(cursor)
-        first = max(0, end - limit)
-        more = first > 0
-    else:
-        first = names.index(cursor) + 1 if cursor is not None else 0
-        end = first + limit
-        more = end < len(models)
-    data = [_anthropic(model) for model in models[first:end]]
+    part, more = page([model.name for model in models], query)
+    data = [_anthropic(model) for model in models[part]]
     ids = [model["id"] for model in data]
     return {
         "data": data,

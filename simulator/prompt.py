@@ -79,6 +79,10 @@ class Plan:
     reasoning_tokens: int = 0
     cached_tokens: int = 0
     cache_write_tokens: int = 0
+    #: those of them that are kept for an hour
+    cache_write_1h_tokens: int = 0
+    #: hash and life in seconds of each prefix that its execution leaves in the prompt cache
+    prefixes: list[tuple[bytes, float]] = field(default_factory=list)
     service_tier: str | None = None
 
 

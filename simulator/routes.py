@@ -11,6 +11,7 @@ import orjson
 from simulator import anthropic_vendor, control, model_lists, openai_vendor
 from simulator.anthropic_messages import AnthropicMessages, understand
 from simulator.call import Call
+from simulator.native import routes as native_routes
 from simulator.openai_chat import OpenAIChat
 from simulator.openai_embeddings import OpenAIEmbeddings
 from simulator.prompt import Refusal, tokens_of_bytes
@@ -56,6 +57,8 @@ _PLAIN: dict[tuple[str, str], Callable[[Simulation, Request], Any]] = {
 
 def dispatcher(simulation: Simulation) -> Callable[[Connection, Request], None]:
     """What a connection calls with each request."""
+    # A native batch takes rows for whatever is answered live.
+    simulation.native.surfaces = {path: s for path, s in _INFERENCE.items() if path.startswith("/v1/")}
 
     def dispatch(connection: Connection, request: Request) -> None:
         if request.method == "POST":
@@ -65,6 +68,8 @@ def dispatcher(simulation: Simulation) -> Callable[[Connection, Request], None]:
                 return
         if request.path.startswith("/_sim"):
             control.serve(simulation, connection, request)
+            return
+        if native_routes.serve(simulation.native, connection, request):
             return
         _serve_plain(simulation, connection, request)
 

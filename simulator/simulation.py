@@ -9,11 +9,13 @@ import random
 from itertools import count
 from typing import Any
 
+from simulator.cache import PromptCache
 from simulator.config import Config
 from simulator.faults import Faults
 from simulator.ledger import Ledger
 from simulator.limits import Allowances
 from simulator.models import Models
+from simulator.native.state import Native
 
 
 class Simulation:
@@ -32,6 +34,8 @@ class Simulation:
         self.allowances: Allowances
         self.faults: Faults
         self.ledger: Ledger
+        self.native = Native(self, initial.native)
+        self.cache: PromptCache
         self._apply(initial, set(Config.model_fields))
         self.clear()
 
@@ -46,11 +50,15 @@ class Simulation:
         return config
 
     def reset(self, *, config: bool) -> None:
-        """Empty the ledger, fill the buckets, count faults from zero; with `config`, undo every configure()."""
+        """Empty the ledger, fill the buckets, count faults from zero, forget native batches, files and cached prompts.
+
+        With `config`, undo every configure().
+        """
         if config:
             self._apply(self._initial, set(Config.model_fields))
         self.clear()
-        self._apply(self.config, {"limits", "faults", "seed"})
+        self.native.clear()
+        self._apply(self.config, {"limits", "faults", "seed", "cache"})
 
     def clear(self) -> None:
         """Begin a new ledger; calls in flight end in the one they began in."""
@@ -68,6 +76,10 @@ class Simulation:
             self.models = Models(config.extra_models)
         if "valid_keys" in changed:
             self.valid_keys = None if config.valid_keys is None else frozenset(config.valid_keys)
+        if "native" in changed:
+            self.native.configure(config.native)
+        if "cache" in changed:
+            self.cache = PromptCache(config.cache, lambda: self.models, self.native.now)
         if changed & {"record_calls", "record_nonces"}:
             self.clear()
 

@@ -15,6 +15,7 @@ from simulator.wire import LAST_CHUNK, chunk
 if TYPE_CHECKING:
     from simulator.call import Call
     from simulator.config import Fault
+    from simulator.native.exchange import Exchange
 
 JSON = b"application/json"
 SSE = b"text/event-stream; charset=utf-8"
@@ -25,7 +26,7 @@ _FOREVER_SECONDS = 600.0
 _MEBIBYTE = 1024 * 1024
 
 
-def strike(call: Call, fault: Fault, key: str) -> None:
+def strike(call: Call | Exchange, fault: Fault, key: str) -> None:
     """Let the fault happen to the call, whose time has come."""
     kind = KINDS[fault.kind]
     if kind.stage == "refuse":
@@ -38,7 +39,7 @@ def strike(call: Call, fault: Fault, key: str) -> None:
         _spoil_body(call, fault)
 
 
-def _refuse(call: Call, fault: Fault, key: str) -> None:
+def _refuse(call: Call | Exchange, fault: Fault, key: str) -> None:
     status = KINDS[fault.kind].status
     headers = _hints(fault)
     if call.allowance is not None and fault.kind not in ("401", "502", "429_no_hint"):
@@ -62,7 +63,7 @@ def _hints(fault: Fault) -> bytes:
     return headers
 
 
-def _break_before(call: Call, fault: Fault) -> None:
+def _break_before(call: Call | Exchange, fault: Fault) -> None:
     if fault.kind == "reset":
         _reset(call, fault, 0, executed=False)
     elif fault.kind == "close":
@@ -72,18 +73,18 @@ def _break_before(call: Call, fault: Fault) -> None:
         call.later(_seconds(fault, _FOREVER_SECONDS), _reset, call, fault, 0, False)
 
 
-def _reset(call: Call, fault: Fault, status: int, executed: bool) -> None:
+def _reset(call: Call | Exchange, fault: Fault, status: int, executed: bool) -> None:
     call.end(status, executed=executed, fault=fault.kind, keep=False)
     call.connection.reset()
 
 
-def _cut(call: Call, fault: Fault) -> None:
+def _cut(call: Call | Exchange, fault: Fault) -> None:
     """End the connection inside the body."""
     call.end(200, executed=True, fault=fault.kind, keep=False)
     call.connection.close()
 
 
-def _done(call: Call, fault: Fault) -> None:
+def _done(call: Call | Exchange, fault: Fault) -> None:
     call.end(200, executed=KINDS[fault.kind].executed, fault=fault.kind)
 
 
@@ -91,7 +92,7 @@ def _seconds(fault: Fault, default: float) -> float:
     return default if fault.seconds is None else fault.seconds
 
 
-def _whole(call: Call, body: bytes, content_type: bytes | None = None, extra: bytes = b"") -> bytes:
+def _whole(call: Call | Exchange, body: bytes, content_type: bytes | None = None, extra: bytes = b"") -> bytes:
     """A complete HTTP answer with this body, in chunks if the call streams."""
     assert call.plan is not None
     extra = call.limits() + extra
@@ -100,7 +101,7 @@ def _whole(call: Call, body: bytes, content_type: bytes | None = None, extra: by
     return call.head(200, content_type or JSON, len(body), extra) + body
 
 
-def _spoil_body(call: Call, fault: Fault) -> None:
+def _spoil_body(call: Call | Exchange, fault: Fault) -> None:
     plan, connection, kind = call.plan, call.connection, fault.kind
     assert plan is not None
     if kind == "error_in_200":
@@ -158,17 +159,17 @@ def _spoil_body(call: Call, fault: Fault) -> None:
         _done(call, fault)
 
 
-def _joined(call: Call) -> bytes:
+def _joined(call: Call | Exchange) -> bytes:
     answer = call.produce()
     return answer if isinstance(answer, bytes) else b"".join(answer)
 
 
-def _send_late(call: Call, fault: Fault) -> None:
+def _send_late(call: Call | Exchange, fault: Fault) -> None:
     call.connection.write(_whole(call, _joined(call)))
     _done(call, fault)
 
 
-def _drip(call: Call, fault: Fault, answer: bytes, at: int) -> None:
+def _drip(call: Call | Exchange, fault: Fault, answer: bytes, at: int) -> None:
     if at >= len(answer):
         _done(call, fault)
         return
@@ -176,7 +177,7 @@ def _drip(call: Call, fault: Fault, answer: bytes, at: int) -> None:
     call.later(_seconds(fault, 1.0), _drip, call, fault, answer, at + 1)
 
 
-def _split(call: Call, fault: Fault, body: bytes) -> None:
+def _split(call: Call | Exchange, fault: Fault, body: bytes) -> None:
     """Two writes, and two chunks, that meet inside a character."""
     at = body.index("\u6f22".encode()) + 1
     head = call.head(200, SSE if call.plan and call.plan.stream else JSON, None, call.limits())
@@ -184,12 +185,12 @@ def _split(call: Call, fault: Fault, body: bytes) -> None:
     call.later(_seconds(fault, 0.02), _send_rest, call, fault, chunk(body[at:]) + LAST_CHUNK)
 
 
-def _send_rest(call: Call, fault: Fault, rest: bytes) -> None:
+def _send_rest(call: Call | Exchange, fault: Fault, rest: bytes) -> None:
     call.connection.write(rest)
     _done(call, fault)
 
 
-def _spoil_stream(call: Call, fault: Fault) -> None:
+def _spoil_stream(call: Call | Exchange, fault: Fault) -> None:
     events = call.produce()
     assert isinstance(events, list)
     start = call.head(200, SSE, None, call.limits())

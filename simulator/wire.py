@@ -21,14 +21,14 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {529: "Site is overloaded"}
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in _REASONS.items()}
 #: the only headers that any surface reads; the rest is not kept
-_KEPT = frozenset({b"authorization", b"x-api-key", b"anthropic-version", b"anthropic-beta", b"content-type"})
+_KEPT = frozenset({b"authorization", b"x-api-key", b"anthropic-version", b"anthropic-beta", b"content-type", b"host"})
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
 class Request:
-    """One parsed request. Header names are lower-case bytes; `body` is whole."""
+    """One parsed request. Header names are lower-case bytes; `body` is whole, or went into `upload` as it came."""
 
-    __slots__ = ("body", "headers", "keep_alive", "method", "path", "query", "too_large")
+    __slots__ = ("body", "headers", "keep_alive", "method", "path", "query", "too_large", "upload")
 
     def __init__(self) -> None:
         self.method = ""
@@ -38,6 +38,13 @@ class Request:
         self.body = b""
         self.keep_alive = True
         self.too_large = False
+        self.upload: Upload | None = None
+
+
+class Upload(Protocol):
+    """Takes a large body piece by piece, so that the connection need not hold it."""
+
+    def feed(self, data: bytes) -> None: ...
 
 
 class InFlight(Protocol):
@@ -90,14 +97,24 @@ class Connection(asyncio.Protocol):
         "busy",
         "call",
         "dispatch",
+        "full",
         "keep_alive",
         "loop",
         "parser",
+        "receive",
+        "room",
         "transport",
     )
 
-    def __init__(self, dispatch: Callable[[Connection, Request], None], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        dispatch: Callable[[Connection, Request], None],
+        loop: asyncio.AbstractEventLoop,
+        receive: Callable[[Request], Upload | None] = lambda _: None,
+    ) -> None:
         self.dispatch = dispatch
+        #: told of each request's head; may name what takes its body
+        self.receive = receive
         self.loop = loop
         self.parser: Any = None
         self.transport: Any = None
@@ -105,6 +122,9 @@ class Connection(asyncio.Protocol):
         self.call: InFlight | None = None
         self.busy = False
         self.keep_alive = True
+        #: the client reads more slowly than it is sent to; `room` is called once when that has ended
+        self.full = False
+        self.room: Callable[[], None] | None = None
         self._request: Any = None
         self._body: bytes | bytearray = b""
         self._size = 0
@@ -121,8 +141,18 @@ class Connection(asyncio.Protocol):
         # The parser holds this object: without this line only the cycle collector frees either.
         self.parser = None
         call, self.call = self.call, None
+        self.room = None
         if call is not None:
             call.abandon()
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
+        room, self.room = self.room, None
+        if room is not None:
+            room()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -154,7 +184,14 @@ class Connection(asyncio.Protocol):
         elif name == b"expect" and value.lower() == b"100-continue" and self.transport is not None:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def on_headers_complete(self) -> None:
+        self._request.method = self.parser.get_method().decode("latin-1")
+        self._request.upload = self.receive(self._request)
+
     def on_body(self, data: bytes) -> None:
+        if self._request.upload is not None:
+            self._request.upload.feed(data)
+            return
         self._size += len(data)
         if self._size > MAX_BODY_BYTES:
             self._body = b""
@@ -167,7 +204,6 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         request, self._request = self._request, None
-        request.method = self.parser.get_method().decode("latin-1")
         request.keep_alive = self.parser.should_keep_alive()
         request.body, self._body = self._body, b""
         request.too_large = self._size > MAX_BODY_BYTES

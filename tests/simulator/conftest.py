@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import anthropic
+import openai
 import pytest
 import requests
 
@@ -57,3 +59,15 @@ def simulator(running: SimulatorHandle) -> SimulatorHandle:
 @pytest.fixture
 def client(simulator: SimulatorHandle) -> Client:
     return Client(simulator)
+
+
+@pytest.fixture
+def openai_sdk(simulator: SimulatorHandle) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(api_key="sk-test", base_url=simulator.openai_url, max_retries=0) as sdk:
+        yield sdk
+
+
+@pytest.fixture
+def anthropic_sdk(simulator: SimulatorHandle) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(api_key="sk-ant-test", base_url=simulator.url, max_retries=0) as sdk:
+        yield sdk

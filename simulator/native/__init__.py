@@ -1,0 +1,1 @@
+"""The vendors' own batch APIs: files, batches, their rows and results (PROVIDERS.md 5)."""
