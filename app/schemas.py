@@ -153,7 +153,10 @@ class CompletionSchema(ma.Schema):
 
 
 class BatchRequest(CompletionBody):
-    """One row: a completion request with an id of the caller's."""
+    """One row: a completion request, or one for embeddings (`model` and `input`), with an id of the caller's."""
+
+    messages = fields.List(fields.Dict(), validate=validate.Length(min=1))
+    input = fields.Raw(metadata={"description": "For embeddings, instead of messages: a text, or a list of texts"})
 
     custom_id = fields.String(
         validate=validate.Length(1, CUSTOM_ID_MAX),

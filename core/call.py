@@ -14,7 +14,8 @@ from core import egress, pricing
 from core.connections import LoadedConnection
 from core.egress.errors import BodyFailed, ConnectFailed, EgressError, TimedOut, TooMuchData
 from core.errors import AddressRefused, InvalidInput
-from core.providers import adapter_for
+from core.params import embeddings
+from core.providers import adapter_for, openai_embeddings
 from core.providers.types import Failure, LimitReading, Success
 from core.states import FailureReason
 
@@ -40,13 +41,14 @@ def call(connection: LoadedConnection, model: str, params: dict[str, Any], *, ti
 
     Parameters
     ----------
-    params : a completion request in OpenAI's form, checked.
+    params : a completion request in OpenAI's form, or one for embeddings, checked.
     timeout_seconds : wall-clock limit of the whole call.
     """
     adapter = adapter_for(connection.provider_type)
+    embedding = embeddings.asked_for(params)
     started_at = time.time()
     try:
-        request = adapter.build(params, model)
+        request = openai_embeddings.build(params, model) if embedding else adapter.build(params, model)
         key = connection.secret.reveal()
         answer = egress.request(
             "POST",
@@ -65,8 +67,12 @@ def call(connection: LoadedConnection, model: str, params: dict[str, Any], *, ti
             sent=getattr(error, "sent", False),
         )
     ended_at = time.time()
+    if embedding:
+        outcome = openai_embeddings.parse(answer.status, answer.headers, answer.body, model, secret=key)
+    else:
+        outcome = adapter.parse(answer.status, answer.headers, answer.body, secret=key)
     return Called(
-        outcome=adapter.parse(answer.status, answer.headers, answer.body, secret=key),
+        outcome=outcome,
         readings=adapter.limits(answer.headers) if _worth_reading(connection, model, answer.status, ended_at) else [],
         started_at=started_at,
         ended_at=ended_at,

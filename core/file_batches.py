@@ -22,11 +22,13 @@ from core.errors import FieldError, InvalidInput, NotFound
 from core.identity import Principal
 from core.ids import BLOCK_BITS, new_id
 from core.json_input import BadJson, loads
+from core.params import embeddings
 from core.settings import settings
 from core.states import RowStatus
 
-#: The only endpoint whose requests are run in batches.
-ENDPOINT = "/v1/chat/completions"
+#: The endpoints whose requests are run in batches.
+CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
+ENDPOINTS = (CHAT, EMBEDDINGS)
 #: Rows read in one go.
 _PAGE_ROWS = 256
 
@@ -54,7 +56,13 @@ def parse_file_id(text: str) -> tuple[UUID, Part] | None:
 
 
 def submit(
-    principal: Principal, lines: Iterable[bytes], options: BatchOptions, *, source: UUID, completion_window: str
+    principal: Principal,
+    lines: Iterable[bytes],
+    options: BatchOptions,
+    *,
+    source: UUID,
+    endpoint: str,
+    completion_window: str,
 ) -> UUID:
     """A batch of the requests in a file (PROVIDERS.md 5.2); if a line is wrong, a batch that failed and says why.
 
@@ -62,14 +70,15 @@ def submit(
     ----------
     lines : of the file, without their ends.
     source : the file's id.
+    endpoint : one of ENDPOINTS, that of every line.
 
     Raises
     ------
     TooLarge
         More lines, or longer ones, than a batch takes.
     """
-    reader = _Lines(lines)
-    values = (principal.tenant_id, source, ENDPOINT, completion_window)
+    reader = _Lines(lines, endpoint)
+    values = (principal.tenant_id, source, endpoint, completion_window)
 
     def link(connection: db.RawConnection, batch_id: UUID) -> None:
         connection.execute(_LINK, (batch_id, *values, None))
@@ -84,8 +93,9 @@ def submit(
 class _Lines:
     """The requests in a file's lines. A line that holds none is handed on as it is refused, and explained later."""
 
-    def __init__(self, lines: Iterable[bytes]) -> None:
+    def __init__(self, lines: Iterable[bytes], endpoint: str) -> None:
         self._lines = lines
+        self._endpoint = endpoint
         self._wrong: dict[int, tuple[str, str | None, str]] = {}
 
     def __iter__(self) -> Iterator[bytes | dict[str, Any]]:
@@ -109,13 +119,19 @@ class _Lines:
             return "invalid_json_line", None, "This line is not a JSON object."
         if found.get("method", "POST") != "POST":
             return "invalid_method", "method", "Only POST requests are run."
-        if found.get("url") != ENDPOINT:
-            return "mismatched_url", "url", f"The url of this line must be the batch's endpoint, {ENDPOINT}."
+        if found.get("url") != self._endpoint:
+            return "mismatched_url", "url", f"The url of this line must be the batch's endpoint, {self._endpoint}."
         if not isinstance(found.get("custom_id"), str):
             return "missing_required_parameter", "custom_id", "custom_id is required and must be a string."
         body = found.get("body")
         if not isinstance(body, dict):
             return "missing_required_parameter", "body", "body is required and must be an object."
+        if self._endpoint == EMBEDDINGS:
+            if not embeddings.asked_for(body):
+                return "missing_required_parameter", "input", "body must have model and input, and no messages."
+            return {**body, "custom_id": found["custom_id"]}
+        if embeddings.asked_for(body):
+            return "missing_required_parameter", "messages", "body must have model and messages."
         # Left out, the temperature is the provider's own default here, not this service's.
         return {"temperature": None, **body, "custom_id": found["custom_id"]}
 
@@ -250,8 +266,11 @@ def _lines(principal: Principal, batch: dict[str, Any], lanes: list[dict[str, An
 
 
 def _input_line(row: dict[str, Any]) -> bytes:
-    body = orjson.Fragment(row["body"] or "null")
-    return _line({"custom_id": row["custom_id"], "method": "POST", "url": ENDPOINT, "body": body})
+    text = row["body"] or "null"
+    # Only a body that may ask for embeddings is looked into; it travels through as it is.
+    embedding = '"input"' in text and embeddings.asked_for(orjson.loads(text))
+    url = EMBEDDINGS if embedding else CHAT
+    return _line({"custom_id": row["custom_id"], "method": "POST", "url": url, "body": orjson.Fragment(text)})
 
 
 def _output_line(row: dict[str, Any]) -> bytes:

@@ -238,7 +238,8 @@ def _from_genai_prices(provider: str, model: str) -> RateCard | None:
         prices = found.get_prices(datetime.now(tz=UTC))
     except LookupError:
         return None
-    flat, above = {}, {}
+    flat: dict[str, Any] = {}
+    above: dict[str, Any] = {}
     threshold = None
     for ours, theirs in (
         ("input_per_mtok_usd", "input_mtok"),
@@ -253,6 +254,9 @@ def _from_genai_prices(provider: str, model: str) -> RateCard | None:
         flat[ours] = above[ours] = value.base if tiers is not None else value
         if tiers:
             threshold, above[ours] = tiers[0].start, tiers[0].price
+    if model.startswith("text-embedding-"):
+        # They have no output.
+        flat.setdefault("output_per_mtok_usd", Decimal(0))
     if "input_per_mtok_usd" not in flat or "output_per_mtok_usd" not in flat:
         return None
     entry: dict[str, Any] = dict(flat)

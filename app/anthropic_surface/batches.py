@@ -156,6 +156,10 @@ def _line(row: bytes) -> bytes:
     found = orjson.loads(row)
     result: dict[str, Any]
     match found["status"]:
+        case RowStatus.SUCCEEDED if "choices" not in (found["response"] or {"choices": []}):
+            # A row of a batch made elsewhere, which asked for embeddings
+            error = error_object(400, "the result is no message; read it at /v1/batch", None)
+            result = {"type": "errored", "error": error}
         case RowStatus.SUCCEEDED:
             result = {"type": "succeeded", "message": message_of(found["response"] or {})}
         case RowStatus.CANCELLED:

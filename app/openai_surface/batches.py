@@ -15,7 +15,7 @@ from app.openai_surface.routes import blueprint
 from core import egress, file_batches, files, ids
 from core.batches import control, options
 from core.errors import FieldError, InvalidInput, NotFound, OverLimit
-from core.file_batches import ENDPOINT, Part
+from core.file_batches import CHAT, ENDPOINTS, Part
 from core.settings import settings
 from core.states import BatchStatus
 
@@ -33,8 +33,9 @@ def create_batch() -> Response:
     source = given.get("input_file_id")
     if not isinstance(source, str):
         wrong.append(FieldError("/input_file_id", "is required: the id of an uploaded file with purpose batch"))
-    if given.get("endpoint") != ENDPOINT:
-        wrong.append(FieldError("/endpoint", f"must be {ENDPOINT}"))
+    endpoint = given.get("endpoint")
+    if endpoint not in ENDPOINTS:
+        wrong.append(FieldError("/endpoint", f"must be one of {', '.join(ENDPOINTS)}"))
     if not isinstance(given.get("completion_window"), str):
         wrong.append(FieldError("/completion_window", 'is required, such as "24h"'))
     own = {name: value for name, value in given.items() if name not in _FIELDS}
@@ -56,7 +57,9 @@ def create_batch() -> Response:
     try:
         lines = body.lines(files.content(principal, file.id), settings().max_line_bytes)
         window = given["completion_window"]
-        made = file_batches.submit(principal, lines, chosen, source=file.id, completion_window=window)
+        made = file_batches.submit(
+            principal, lines, chosen, source=file.id, endpoint=str(endpoint), completion_window=window
+        )
     finally:
         _READING.release()
     return _one(made)
@@ -122,7 +125,7 @@ def _batch(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": ids.public("batch", row["id"]),
         "object": "batch",
-        "endpoint": row["endpoint"] or ENDPOINT,
+        "endpoint": row["endpoint"] or CHAT,
         "model": row["model"],
         "errors": _errors(row) if status == "failed" else None,
         "input_file_id": files.public_id(source) if source else file_batches.file_id(row["id"], Part.INPUT),

@@ -20,6 +20,7 @@ from core.errors import FieldError, InvalidInput, TooLarge
 from core.identity import Principal
 from core.ids import BLOCK_BITS, new_id
 from core.json_input import BadJson, loads
+from core.params import embeddings
 from core.providers import adapter_for
 from core.routing import Route
 from core.settings import settings
@@ -175,7 +176,7 @@ class Reader:
         else:
             row = raw
         if not isinstance(row, dict):
-            self.refuse(line, "", "must be an object with at least model and messages")
+            self.refuse(line, "", "must be an object with at least model and messages, or model and input")
             return None
 
         custom_id = row.pop("custom_id", None)
@@ -187,7 +188,11 @@ class Reader:
         name = row.get("model")
         found = self.router.find(name) if isinstance(name, str) else "is required"
         to = None if isinstance(found, str) else found[0]
-        wrong = params.validate(row, open_fields=to is not None and to.provider == ProviderType.OPENAI_COMPATIBLE)
+        embedding = embeddings.asked_for(row)
+        if embedding:
+            wrong = embeddings.validate(row)
+        else:
+            wrong = params.validate(row, open_fields=to is not None and to.provider == ProviderType.OPENAI_COMPATIBLE)
         if row.get("stream"):
             wrong.append(FieldError("/stream", "rows of a batch are not streamed; leave it out"))
         if isinstance(found, str):
@@ -195,9 +200,11 @@ class Reader:
                 wrong.append(FieldError("/model", found))
         elif not wrong:
             to, model = found
-            wrong = adapter_for(to.provider).check(row, model)
+            wrong = embeddings.check(to.provider) if embedding else adapter_for(to.provider).check(row, model)
             if not wrong:
-                estimate_in, estimate_out = tokens.estimate(row, model)
+                estimate_in, estimate_out = (
+                    (embeddings.estimate(row, model), 0) if embedding else tokens.estimate(row, model)
+                )
                 # A copy: what orjson gives keeps the room it was written in, up to 13 times its length.
                 body = memoryview(orjson.dumps(row)).tobytes()
                 return Row(line, custom_id, row["model"], to, body, estimate_in, estimate_out)

@@ -22,7 +22,7 @@ _ENTRIES: dict[str, dict[str, Any]] = json.loads(_RAW)
 VERSION = "catalogue-" + hashlib.sha256(_RAW).hexdigest()[:12]
 
 _DATED = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
-_OPENAI = re.compile(r"(?:ft:)?(?:gpt-|chatgpt-|o\d+(?:-|$))")
+_OPENAI = re.compile(r"(?:ft:)?(?:gpt-|chatgpt-|o\d+(?:-|$)|text-embedding-)")
 
 
 def provider_of(model: str) -> str | None:

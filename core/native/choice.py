@@ -44,6 +44,8 @@ def obstacle_to(asked: Processing, model: ModelInfo, *, tier_of_its_own: bool) -
     """
     if model.provider == ProviderType.OPENAI_COMPATIBLE:
         return "the provider is not known to offer a batch API"
+    if model.id.startswith("text-embedding-"):
+        return "embeddings are run in real time"
     if tier_of_its_own:
         return "the rows name a service_tier, which batch APIs do not take"
     if model.known and not model.batch_supported:

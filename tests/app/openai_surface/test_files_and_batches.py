@@ -1,12 +1,10 @@
-"""Files, batches, embeddings and models through the `openai` package; the same batches through our own API."""
+"""Files, batches and models through the `openai` package; the same batches through our own API."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import io
 import json
-import struct
 from typing import Any
 
 import openai
@@ -16,7 +14,6 @@ import requests
 from openai.types import Batch
 
 from launcher.house import Client, House, wait_until
-from tests.app.openai_surface.test_chat import last_row
 
 ENDED = {"failed", "completed", "expired", "cancelled"}
 MODELS = ("gpt-4o-mini", "claude-haiku-4-5")
@@ -229,7 +226,7 @@ def test_a_file_that_is_wrong_for_a_batch_is_refused(client: openai.OpenAI) -> N
             batch_of(client, file_id)
         assert caught.value.param == "input_file_id"
     with pytest.raises(openai.BadRequestError) as caught:
-        client.batches.create(input_file_id=other.id, endpoint="/v1/embeddings", completion_window="24h")
+        client.batches.create(input_file_id=other.id, endpoint="/v1/responses", completion_window="24h")
     assert caught.value.param == "endpoint"
 
 
@@ -292,35 +289,6 @@ def memory_of(house: House) -> int:
     """The resident memory of the API's processes, in bytes."""
     api = psutil.Process(house.pid("api"))
     return sum(each.memory_info().rss for each in [api, *api.children(recursive=True)])
-
-
-def test_embeddings_in_both_encodings(client: openai.OpenAI) -> None:
-    packed = client.embeddings.create(model="text-embedding-3-small", input=["one", "two"])
-    plain = client.embeddings.create(model="text-embedding-3-small", input="one", encoding_format="float")
-
-    assert [len(each.embedding) for each in packed.data] == [1536, 1536]
-    assert packed.data[0].embedding == pytest.approx(plain.data[0].embedding, abs=1e-6)
-    assert packed.usage.prompt_tokens > 0
-
-
-def test_embeddings_are_passed_through_logged_and_priced(house: House, caller: Client, client: openai.OpenAI) -> None:
-    raw = client.embeddings.with_raw_response.create(
-        model="openai/text-embedding-3-small", input="hello", dimensions=4, encoding_format="base64"
-    )
-
-    vector = base64.b64decode(json.loads(raw.text)["data"][0]["embedding"])
-    assert len(struct.unpack("<4f", vector)) == 4
-    row = last_row(house, caller)
-    assert (row["model"], row["status"], row["output_tokens"]) == ("text-embedding-3-small", "succeeded", 0)
-    assert row["cost_usd"] > 0
-
-
-def test_embeddings_that_cannot_be(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="anthropic has no embeddings"):
-        client.embeddings.create(model="claude-haiku-4-5", input="hello")
-    with pytest.raises(openai.BadRequestError) as caught:
-        client.embeddings.create(model="text-embedding-3-small", input=[])
-    assert caught.value.param == "input"
 
 
 def test_models(caller: Client, client: openai.OpenAI) -> None:
