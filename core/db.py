@@ -31,6 +31,22 @@ SESSION_POOL_SIZE = 8
 #: How long a transaction waits for a connection, in seconds.
 POOL_TIMEOUT_SECONDS = 5.0
 
+#: How a connection is made, and how soon either end gives up the other when its host falls silent (libpq's names;
+#: seconds, tcp_user_timeout in milliseconds). Without this a pulled cable would be noticed after a quarter of an hour.
+CONNECT: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+#: The same for the server's end, where the locks of a host that fell silent are held; and a forgotten transaction must
+#: not hold its locks for ever.
+_SERVER_SIDE = """
+SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;
+SET tcp_user_timeout = 15000; SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'
+"""
+
 #: The role of tenant transactions: row-level security applies to it.
 TENANT_ROLE = "llm_service_tenant"
 
@@ -39,6 +55,10 @@ RawConnection = psycopg.Connection[DictRow]
 
 class DatabaseDown(Unavailable):
     """The database is not available; try again after the time in Retry-After."""
+
+
+class DatabaseFull(DatabaseDown):
+    """The database has no room left: make room on its disk, or give it a larger one. Try again after Retry-After."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +111,7 @@ def _open(url: str) -> _Pools:
         max_size=POOL_SIZE,
         timeout=POOL_TIMEOUT_SECONDS,
         reconnect_timeout=5,
-        kwargs={"row_factory": dict_row, "connect_timeout": 5, "application_name": "llm-service"},
+        kwargs={"row_factory": dict_row, "application_name": "llm-service", **CONNECT},
         configure=_configure,
         open=True,
     )
@@ -101,16 +121,14 @@ def _open(url: str) -> _Pools:
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 5, "application_name": "llm-service"},
+        connect_args={"application_name": "llm-service", **CONNECT},
     )
     event.listen(engine, "connect", lambda connection, _record: _configure(connection))
     return _Pools(raw, engine)
 
 
 def _configure(connection: psycopg.Connection[Any]) -> None:
-    """Settings of every connection: a forgotten transaction must not hold its locks for ever."""
-    connection.execute("SET idle_in_transaction_session_timeout = '60s'")
-    connection.execute("SET timezone = 'UTC'")
+    connection.execute(_SERVER_SIDE)
     connection.commit()
 
 
@@ -125,6 +143,8 @@ def connection(tenant_id: UUID | None = None) -> Iterator[RawConnection]:
     ------
     DatabaseDown
         The database cannot be reached, or went away in the middle.
+    DatabaseFull
+        Its disk is full: reading goes on, writing waits for room.
     """
     pool = _get().raw
     try:
@@ -141,6 +161,8 @@ def connection(tenant_id: UUID | None = None) -> Iterator[RawConnection]:
             # The other idle connections are as dead as this one.
             pool.drain()
             raise DatabaseDown from error
+        if _full(error):
+            raise DatabaseFull from error
         raise
     for action in actions:
         try:
@@ -171,6 +193,11 @@ def _server_gone(error: BaseException | None) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
+def _full(error: BaseException | None) -> bool:
+    """True when the server's disk, or the quota of its account, is full (SQLSTATE 53100)."""
+    return isinstance(error, psycopg.errors.DiskFull)
+
+
 @contextmanager
 def tenant_session(tenant_id: UUID) -> Iterator[Session]:
     """A SQLModel session in one transaction that sees only this tenant's rows."""
@@ -195,4 +222,6 @@ def system_session() -> Iterator[Session]:
         if _server_gone(error.orig):
             engine.dispose()
             raise DatabaseDown from error
+        if _full(error.orig):
+            raise DatabaseFull from error
         raise

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import psycopg
 from psycopg import sql
 
+from core import db
 from core.settings import settings
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ def listen(channels: Sequence[str]) -> Iterator[tuple[str, str]]:
     """
     while True:
         try:
-            with psycopg.connect(settings().database_url, autocommit=True, connect_timeout=5) as connection:
+            with psycopg.connect(settings().database_url, autocommit=True, **db.CONNECT) as connection:
                 for channel in channels:
                     connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
                 yield CONNECTED, ""

@@ -133,11 +133,9 @@ class House:
         self._workers = workers
         self._numbers = itertools.count(1)
         if database_url is None:
-            postgres = Postgres(self._data.path / "postgres", fast=fast)
-            self._servers["postgres"] = postgres
+            self._servers["postgres"] = Postgres(self._data.path / "postgres", fast=fast)
         if redis_url is None:
-            valkey = Valkey(self._data.path / "redis", fast=fast)
-            self._servers["redis"] = valkey
+            self._servers["redis"] = Valkey(self._data.path / "redis", fast=fast)
         self._given = (database_url, redis_url)
         self.simulator: SimulatorHandle
         self.address: services.Address
@@ -171,7 +169,7 @@ class House:
         self._data.path.mkdir(parents=True, exist_ok=True)
         for server in self._servers.values():
             server.start()
-        self.simulator = SimulatorHandle(**self._simulator_options)
+        self.simulator = self._start_simulator()
         database_url, redis_url = self._given
         self.address = services.Address(
             database_url=database_url or self._servers["postgres"].url,
@@ -188,6 +186,9 @@ class House:
             self.start_process(name)
         self.client = self.new_client("demo")
         self.wait_ready(timeout_seconds)
+
+    def _start_simulator(self) -> SimulatorHandle:
+        return SimulatorHandle(**self._simulator_options)
 
     def new_client(self, tenant: str | None = None) -> Client:
         """A client of a new tenant, with a project, a key, and both providers at the simulator."""

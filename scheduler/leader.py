@@ -8,6 +8,7 @@ import time
 
 import psycopg
 
+from core import db
 from core.settings import settings
 
 log = logging.getLogger(__name__)
@@ -15,8 +16,11 @@ log = logging.getLogger(__name__)
 #: Any fixed number, different from the migrations' lock.
 LEADER_LOCK = 0x6C6C73
 CHECK_SECONDS = 1.0
-#: The server drops a leader whose host fell silent after about idle + interval x count seconds.
-_KEEPALIVE = "SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3"
+#: The server drops a leader whose host fell silent after six seconds: idle + interval x count where the leader owed the
+#: next word, tcp_user_timeout where the host fell silent between a question and its answer.
+_KEEPALIVE = """
+SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 6000
+"""
 
 
 def lead(leading: threading.Event) -> None:
@@ -27,7 +31,7 @@ def lead(leading: threading.Event) -> None:
     """
     while True:
         try:
-            with psycopg.connect(settings().database_url, autocommit=True, connect_timeout=5) as connection:
+            with psycopg.connect(settings().database_url, autocommit=True, **db.CONNECT) as connection:
                 connection.execute(_KEEPALIVE)
                 _hold(connection, leading)
         except psycopg.OperationalError:

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,11 +27,12 @@ class SimulatorHandle:
     """A running `python -m simulator`. Use it as a context manager, or call stop().
 
     `options` become the configuration it starts with, e.g. SimulatorHandle(latency=1.0, faults=[...]). Raises
-    RuntimeError if it does not start. `port` 0 takes a free one.
+    RuntimeError if it does not start. `port` 0 takes a free one. `within` is a command that runs its arguments
+    elsewhere, such as in a network namespace.
     """
 
-    def __init__(self, *, port: int = 0, host: str = "127.0.0.1", **options: Any) -> None:
-        command = [sys.executable, "-m", "simulator", "--host", host, "--port", str(port)]
+    def __init__(self, *, port: int = 0, host: str = "127.0.0.1", within: Sequence[str] = (), **options: Any) -> None:
+        command = [*within, sys.executable, "-m", "simulator", "--host", host, "--port", str(port)]
         if options:
             command += ["--config", json.dumps(options)]
         root = str(Path(__file__).resolve().parent.parent)

@@ -84,8 +84,8 @@ class Recorder(Generic[Outcome]):
             try:
                 self._write(outcomes)
                 break
-            except DatabaseDown:
-                log.warning("the database is away; %d outcomes wait for it", len(outcomes))
+            except DatabaseDown as error:
+                log.warning("%d outcomes wait: %s", len(outcomes), error)
             except Exception:
                 log.exception("could not record %d outcomes", len(outcomes))
                 if failures >= len(RETRY_SECONDS) and len(outcomes) > 1:

@@ -17,6 +17,10 @@ from psycopg.rows import dict_row
 from launcher import services
 from launcher.house import House
 from launcher.process import ChildProcess
+from launcher.servers import Postgres
+from scheduler.leader import LEADER_LOCK
+from tests.chaos.disks import MIB, SmallDisk
+from tests.chaos.wires import Wire
 from tests.e2e.receiver import Receiver
 
 #: Calls one worker holds: few, so that a batch of some hundred rows lasts long enough to be disturbed.
@@ -25,6 +29,8 @@ WORKER_CONCURRENCY = 60
 CALL_TIMEOUT_SECONDS = 8
 #: An answer that came this long before a kill may not have been committed.
 UNCOMMITTED_SECONDS = 1.0
+#: Room for what some dozen trials write, and for the write-ahead log between two checkpoints.
+DATA_BYTES, WAL_BYTES = 400 * MIB, 320 * MIB
 
 
 class Ground(House):
@@ -41,6 +47,10 @@ class Ground(House):
         Servers wait for the disk, as in production.
     receiver_answers
         What the receiver of webhooks answers to the first attempts of each event.
+    wired
+        Between the service and the stores are `wires`, which can lose replies.
+    small_disks
+        PostgreSQL's data and its write-ahead log lie on `disks` of their own, which can be filled (root only).
     """
 
     def __init__(
@@ -52,9 +62,16 @@ class Ground(House):
         instead: Mapping[str, list[str]] | None = None,
         durable: bool = True,
         receiver_answers: Sequence[int] = (500,),
+        wired: bool = False,
+        small_disks: bool = False,
     ) -> None:
         self.lease_seconds = lease_seconds
         self.instead = dict(instead or {})
+        #: process -> settings that it alone has, from its next start on
+        self.alone: dict[str, dict[str, str]] = {}
+        self.wires: dict[str, Wire] = {}
+        self.disks: dict[str, SmallDisk] = {}
+        self._wired, self._small_disks = wired, small_disks
         super().__init__(
             directory,
             workers=workers,
@@ -73,10 +90,32 @@ class Ground(House):
 
     def _start(self, timeout_seconds: float) -> None:
         self.receiver.__enter__()
+        if self._small_disks:
+            self._lay_out()
+        if self._wired:
+            for name, server in self._servers.items():
+                self.wires[name] = wire = Wire(server.port).__enter__()
+                variable = {"postgres": "DATABASE_URL", "redis": "REDIS_URL"}[name]
+                self._extra[variable] = server.url.replace(f":{server.port}/", f":{wire.port}/")
         super()._start(timeout_seconds)
+
+    def _lay_out(self) -> None:
+        postgres = self._servers["postgres"]
+        assert isinstance(postgres, Postgres)
+        postgres.wal_directory = self.directory / "wal" / "pg_wal"
+        self.disks = {
+            "data": SmallDisk(postgres.directory, DATA_BYTES),
+            "wal": SmallDisk(postgres.wal_directory.parent, WAL_BYTES),
+        }
+        postgres.wal_directory.mkdir()
+        postgres.settings |= {"max_wal_size": "128MB", "min_wal_size": "32MB"}
 
     def close(self) -> None:
         super().close()
+        for wire in self.wires.values():
+            wire.__exit__(None, None, None)
+        for disk in self.disks.values():
+            disk.close()
         self.receiver.__exit__(None, None, None)
 
     def _make(self, name: str) -> ChildProcess:
@@ -91,6 +130,7 @@ class Ground(House):
         usual = {"scheduler": ["scheduler"], "worker": ["workers"]}.get(name.partition("-")[0])
         if usual is not None:
             process.command = [sys.executable, "-m", *self.instead.get(name, usual)]
+        process.env = {**self.env, **self.alone.get(name, {})}
 
     def start_process(self, name: str) -> None:
         if name in self._processes:
@@ -99,13 +139,20 @@ class Ground(House):
 
     def _is_ready(self, name: str) -> bool:
         if name.startswith("scheduler"):
-            return services.scheduler_ready(self._processes[name], self.address.database_url)
+            return services.scheduler_ready(self._processes[name], self.env["DATABASE_URL"])
         return super()._is_ready(name)
 
     def query(self, statement: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Rows of the database, asked past the service; psycopg.Error when it is away."""
         with psycopg.connect(self.address.database_url, connect_timeout=5, row_factory=dict_row) as connection:
             return connection.execute(statement, values).fetchall()
+
+    def leader_address(self) -> str | None:
+        """Where the scheduler that leads is connected from, with its port; None: nobody, or the database is away."""
+        with suppress(psycopg.Error):
+            found = self.query(_LEADER, {"lock": LEADER_LOCK & 0xFFFFFFFF})
+            return str(found[0]["who"]) if found else None
+        return None
 
     def in_calls_of(self, names: list[str], since: float) -> int:
         """Calls that these workers had begun and not brought home when they were killed or frozen, `since` then.
@@ -125,6 +172,11 @@ def let_pass(seconds: float) -> None:
     """A fault lasts as long as it lasts: this waits for no condition."""
     threading.Event().wait(seconds)
 
+
+_LEADER = """
+SELECT host(client_addr) || ':' || client_port AS who FROM pg_stat_activity
+WHERE pid = (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = %(lock)s::oid)
+"""
 
 _HELD = """
 SELECT count(*) AS held FROM lease JOIN worker ON worker.id = lease.worker_id

@@ -2,7 +2,6 @@
 
 no-fence      a worker that starts whatever it is rung for, without asking whether the row is still its to start
 no-rescue     a scheduler that takes nothing back from dead workers and rings no missed doorbell again
-skewed-clock  a worker whose `time.time()` is off by the given seconds; the monotonic clock is right, as on any machine
 poison        a worker that dies, as of SIGKILL, with any row in hand whose prompt says POISON
 """
 
@@ -12,7 +11,6 @@ monkey.patch_all()
 
 import os  # noqa: E402
 import sys  # noqa: E402
-import time  # noqa: E402
 from typing import Any  # noqa: E402
 
 POISON = "POISON"
@@ -38,14 +36,6 @@ def no_rescue() -> int:
     return main()
 
 
-def skewed_clock(seconds: str) -> int:
-    offset, right = float(seconds), time.time
-    time.time = lambda: right() + offset
-    from workers.__main__ import main
-
-    return main()
-
-
 def poison() -> int:
     from workers import execute
     from workers.__main__ import main
@@ -65,7 +55,6 @@ if __name__ == "__main__":
     kinds: dict[str, Any] = {
         "no-fence": no_fence,
         "no-rescue": no_rescue,
-        "skewed-clock": skewed_clock,
         "poison": poison,
     }
     sys.exit(kinds[sys.argv[1]](*sys.argv[2:]))

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on loopback, which answers as it is told and keeps what it got."""
+"""A receiver of webhooks on this machine, which answers as it is told and keeps what it got."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Received:
 class Receiver:
     """Use it as a context manager. `answers`: the statuses of the first requests of each event; afterwards 200."""
 
-    def __init__(self, answers: Sequence[int] = ()) -> None:
+    def __init__(self, answers: Sequence[int] = (), *, host: str = "127.0.0.1") -> None:
         self._answers = tuple(answers)
         self._lock = threading.Lock()
         self._received: list[Received] = []
@@ -44,9 +44,9 @@ class Receiver:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((host, 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"http://{host}:{self._server.server_port}"
 
     def received(self, path: str | None = None) -> list[Received]:
         """Everything so far, in order; with a path only what came there."""
