@@ -72,7 +72,7 @@ class Webhooks:
             for delivery_id, fence in due:
                 ring_webhook(self._broker, delivery_id, fence)
         except (dramatiq.errors.ConnectionError, redis.RedisError):
-            log.warning("Redis is away: %d webhooks wait for their lease to run out", len(due))
+            log.warning("Redis is away: %d webhooks are rung for again when it is back", len(due))
         if len(due) >= 100:
             return 0.0
         return WEBHOOK_BUSY_SECONDS if due else WEBHOOK_SECONDS

@@ -34,9 +34,11 @@ TEST_EVENT = "webhook.test"
 BACKOFF_SECONDS = (5, 300, 1800, 7200, 18000, 36000, 36000, 50400, 72000, 36000)
 #: An endpoint that took nothing for so long is disabled at its next failure.
 DISABLE_SECONDS = sum(BACKOFF_SECONDS)
-#: A delivery that a worker took and did not finish is anybody's again after this.
-LEASE_SECONDS = 60.0
+#: A delivery whose doorbell nobody followed within this time is rung for again.
+RING_AGAIN_SECONDS = 10.0
 TIMEOUT_SECONDS = 20.0
+#: A delivery that a worker began and did not finish is anybody's again after this.
+LEASE_SECONDS = TIMEOUT_SECONDS + 10.0
 #: Attempts under way at one receiver: the others' deliveries never wait behind a slow one.
 PER_RECEIVER = 8
 #: What is kept of a receiver's answer.
@@ -59,6 +61,8 @@ class Delivery:
     url: str
     payload: str
     attempts: int
+    #: by the database's clock: a receiver refuses a signature of minutes ago or to come
+    begun_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,9 @@ def _write(
     receivers: list[_Receiver],
     batch_id: UUID | None = None,
 ) -> list[UUID]:
-    event = {"type": event_type, "timestamp": datetime.now(UTC), "data": data}
+    now = connection.execute("SELECT now() AS now").fetchone()
+    assert now is not None
+    event = {"type": event_type, "timestamp": now["now"], "data": data}
     payload = orjson.dumps(event, option=orjson.OPT_UTC_Z).decode()
     ids = [new_id() for _ in receivers]
     for delivery_id, receiver in zip(ids, receivers, strict=True):
@@ -151,22 +157,28 @@ def _write(
 def claim_due(limit: int = 100) -> list[tuple[UUID, int]]:
     """Claim deliveries that are due, for their doorbells: (id, fence); at most PER_RECEIVER under way at each receiver.
 
+    What was claimed before and not begun keeps its fence, so that its first doorbell may still come, late.
+
     Costs two index probes per receiver that something is pending for, however much that is.
     """
     with db.connection() as connection:
         rows = connection.execute(
-            _CLAIM, {"limit": limit, "lease": LEASE_SECONDS, "per_receiver": PER_RECEIVER}
+            _CLAIM, {"limit": limit, "lease": RING_AGAIN_SECONDS, "per_receiver": PER_RECEIVER}
         ).fetchall()
     return [(row["id"], row["fence"]) for row in rows]
 
 
 def begin(delivery_id: UUID, fence: int) -> Delivery | None:
-    """The delivery, if the fence is still the current one."""
+    """Take the delivery in hand, if the fence is still the current one; raises the fence, so that one doorbell begins
+    one attempt however often it rings.
+    """
     with db.connection() as connection:
         row = connection.execute(
-            "SELECT id, fence, tenant_id, project_id, endpoint_id, event_type, url, payload, attempts"
-            " FROM webhook_delivery WHERE id = %s AND fence = %s AND status = 'pending'",
-            (delivery_id, fence),
+            "UPDATE webhook_delivery SET fence = fence + 1, lease_expires_at = now() + make_interval(secs => %s)"
+            " WHERE id = %s AND fence = %s AND status = 'pending'"
+            " RETURNING id, fence, tenant_id, project_id, endpoint_id, event_type, url, payload, attempts,"
+            " now() AS begun_at",
+            (LEASE_SECONDS, delivery_id, fence),
         ).fetchone()
     return Delivery(**row) if row else None
 
@@ -309,7 +321,7 @@ WITH RECURSIVE receivers AS (
     WHERE r.receiver IS NOT NULL
     ORDER BY found.due_at LIMIT %(limit)s
 )
-UPDATE webhook_delivery SET fence = fence + 1, lease_expires_at = now() + make_interval(secs => %(lease)s)
+UPDATE webhook_delivery SET lease_expires_at = now() + make_interval(secs => %(lease)s)
 WHERE id IN (
     SELECT id FROM webhook_delivery WHERE id IN (SELECT id FROM due) AND status = 'pending' AND due_at <= now()
       AND (lease_expires_at IS NULL OR lease_expires_at < now())

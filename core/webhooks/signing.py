@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import os
-from datetime import UTC, datetime
 from uuid import UUID
 
 from psycopg.rows import DictRow
@@ -30,16 +29,15 @@ OLD_SECRET_SECONDS = 86400
 def headers(delivery: Delivery) -> dict[str, str]:
     """The headers of one attempt; the id stays the same over all attempts. Raises crypto.KeyProblem, NotFound."""
     message_id = public("evt", delivery.id)
-    now = datetime.now(UTC)
     signatures = [
-        Webhook(secret.reveal()).sign(message_id, now, delivery.payload)
+        Webhook(secret.reveal()).sign(message_id, delivery.begun_at, delivery.payload)
         for secret in _valid(delivery.tenant_id, delivery.project_id, delivery.endpoint_id)
     ]
     return {
         "content-type": "application/json",
         "user-agent": "llm-service-webhooks/1",
         "webhook-id": message_id,
-        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-timestamp": str(int(delivery.begun_at.timestamp())),
         "webhook-signature": " ".join(signatures),
     }
 

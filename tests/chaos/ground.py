@@ -90,16 +90,20 @@ class Ground(House):
 
     def _start(self, timeout_seconds: float) -> None:
         self.receiver.__enter__()
+        self._prepare_stores()
+        super()._start(timeout_seconds)
+
+    def _prepare_stores(self) -> None:
+        """What lies under the stores, and what between them and the service."""
         if self._small_disks:
-            self._lay_out()
+            self._mount_disks()
         if self._wired:
             for name, server in self._servers.items():
                 self.wires[name] = wire = Wire(server.port).__enter__()
                 variable = {"postgres": "DATABASE_URL", "redis": "REDIS_URL"}[name]
                 self._extra[variable] = server.url.replace(f":{server.port}/", f":{wire.port}/")
-        super()._start(timeout_seconds)
 
-    def _lay_out(self) -> None:
+    def _mount_disks(self) -> None:
         postgres = self._servers["postgres"]
         assert isinstance(postgres, Postgres)
         postgres.wal_directory = self.directory / "wal" / "pg_wal"

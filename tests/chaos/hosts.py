@@ -38,6 +38,12 @@ class Hosts(Ground):
         for host in ("api", *(f"worker-{n}" for n in range(1, self._workers + 1)), *SCHEDULERS, PROVIDER):
             self.network.add(host)
         self.receiver = Receiver(self._receiver_options, host=self.network.address)
+        super()._start(timeout_seconds)
+        self.start_process("scheduler-2")
+        self._wait_for("scheduler-2", timeout_seconds)
+
+    def _prepare_stores(self) -> None:
+        super()._prepare_stores()
         for server in self._servers.values():
             server.addresses.append(self.network.address)
         provider = f"http://{self.network.address_of(PROVIDER)}:{SIMULATOR_PORT}"
@@ -49,9 +55,6 @@ class Hosts(Ground):
             "LLM_SERVICE_ANTHROPIC_BASE_URL": provider,
             "LLM_SERVICE_EGRESS_ALLOW": self.network.subnet,
         }
-        super()._start(timeout_seconds)
-        self.start_process("scheduler-2")
-        self._wait_for("scheduler-2", timeout_seconds)
 
     def _from_hosts(self, url: str) -> str:
         return url.replace(f"@{LOOPBACK}:", f"@{self.network.address}:")

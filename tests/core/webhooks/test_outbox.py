@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -280,10 +282,45 @@ def test_an_older_fence_delivers_and_writes_nothing(world: World) -> None:
         execute("UPDATE webhook_delivery SET lease_expires_at = now() - interval '1 s'")
         [(_, newer)] = webhooks.claim_due()
         assert newer > fence
+        assert webhooks.begin(delivery_id, newer) is not None
         deliver(delivery_id, fence)
         webhooks.finish(late, status=200, error=None, duration_seconds=0.1)
         assert receiver.received() == []
     assert log_of(world)[0]["status"] == "pending"
+
+
+def test_a_doorbell_that_was_lost_is_rung_again_soon_and_copies_deliver_once(world: World) -> None:
+    with Receiver() as receiver:
+        make_endpoint(world, receiver.url)
+        control.pause(world.principal, world.submit(1))
+        # given a doorbell that nobody followed
+        [first] = webhooks.claim_due()
+        assert webhooks.claim_due() == []
+        execute(
+            "UPDATE webhook_delivery SET lease_expires_at = lease_expires_at - make_interval(secs => %s)",
+            (outbox.RING_AGAIN_SECONDS,),
+        )
+        # when it is rung for again, and both copies arrive after all
+        assert webhooks.claim_due() == [first]
+        deliver(*first)
+        deliver(*first)
+        # then
+        assert len(receiver.received()) == 1
+    assert log_of(world)[0]["status"] == "delivered"
+
+
+def test_a_delivery_is_signed_at_the_databases_time_not_at_its_workers(world: World) -> None:
+    control.pause(world.principal, world.submit(1, webhook_url="https://example.com/"))
+    [(delivery_id, fence)] = webhooks.claim_due()
+    delivery = webhooks.begin(delivery_id, fence)
+    assert delivery is not None
+    # when the database's clock and ours are an hour apart
+    then = delivery.begun_at - timedelta(hours=1)
+    headers = webhooks.headers(replace(delivery, begun_at=then))
+    # then
+    assert headers["webhook-timestamp"] == str(int(then.timestamp()))
+    signer = Webhook(signing.project_secret(world.principal).reveal())
+    assert headers["webhook-signature"] == signer.sign(headers["webhook-id"], then, delivery.payload)
 
 
 def test_a_delivered_event_is_sent_again_on_request_under_its_id(world: World) -> None:
