@@ -26,6 +26,9 @@ from tests.e2e.tenants import new_client
 SETTLE_SECONDS = 60.0
 #: A client gives up a submission that nobody answered for so long.
 SUBMIT_SECONDS = 150.0
+#: How long a call takes, in seconds.
+CALLS = {"low": 0.1, "high": 0.8}
+SLOW_CALLS = {"low": 1.0, "high": 7.0}
 WEATHERS: dict[str, Callable[[random.Random], list[dict[str, Any]]]] = {
     "fair": lambda rng: weather.fair(),
     "changing": weather.changing,
@@ -184,9 +187,9 @@ class Trial:
         """Two new tenants, and four batches: two that run when the fault strikes, two that are submitted in it."""
         simulator = self.ground.simulator
         simulator.reset()
-        simulator.config(
-            latency={"kind": "uniform", "low": 0.1, "high": 0.8}, faults=WEATHERS[self.weather](rng), seed=self.seed
-        )
+        # What lasts a minute is to strike in the middle of batches that last a minute.
+        latency = SLOW_CALLS if any(fault.needs == "hosts" and fault.long for fault in self.faults) else CALLS
+        simulator.config(latency={"kind": "uniform", **latency}, faults=WEATHERS[self.weather](rng), seed=self.seed)
         clients = [new_client(self.ground, f"trial {self.seed} {side}") for side in ("left", "right")]
         shares = (0.4, 0.3, 0.2, 0.1)
         for n, share in enumerate(shares):

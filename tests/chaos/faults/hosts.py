@@ -52,7 +52,7 @@ def leader_cut_off(strike: Strike) -> None:
     ground.network.join(leader)
 
 
-@fault("scheduler", long=True, needs="hosts")
+@fault("scheduler", needs="hosts")
 def leader_host_dies(strike: Strike) -> None:
     """The leader's host loses its power; the other one leads within ten seconds."""
     ground = _hosts(strike)
