@@ -7,13 +7,21 @@ most a factor of 2^(1/16): 4.5 %.
 A histogram is stored as one number: 12 decimal digits for each bucket, the first bucket's last. Adding two such numbers
 adds them bucket by bucket as long as no bucket passes 10^12 - 1, so PostgreSQL's `numeric` merges histograms at the
 speed of an addition, in an upsert as well as in a `sum` over any grouping. An array of counters has no `+` there.
+They are read in the form in which `numeric` crosses the wire, where a bucket is three digits of base 10,000: its text
+would cost ten times as much, on both sides.
 """
 
 from __future__ import annotations
 
 import math
+import struct
+import sys
+from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
+from operator import add, mul
 
 BUCKETS_PER_OCTAVE = 8
 #: 2^22 ms are 70 minutes: longer than any call may last.
@@ -22,6 +30,9 @@ LAST = 22 * BUCKETS_PER_OCTAVE
 RELATIVE_ERROR = 2 ** (1 / (2 * BUCKETS_PER_OCTAVE)) - 1
 
 _DIGITS = 12
+#: numeric_send: digits there are, the power of 10,000 of the first, sign, decimals; then the digits, 0 to 9,999 each.
+_HEAD = struct.Struct("!HhHH")
+_BASE = 10_000
 _EMPTY = "0" * _DIGITS
 
 
@@ -37,29 +48,6 @@ class Histogram:
         bucket = math.ceil(math.log2(milliseconds) * BUCKETS_PER_OCTAVE) if milliseconds > 1 else 0
         self.counts[min(bucket, LAST)] += 1
 
-    @property
-    def total(self) -> int:
-        return self.counts.total()
-
-    def mean(self) -> float | None:
-        """Milliseconds, each duration taken as the middle of its bucket; None if there are none."""
-        if not self.counts:
-            return None
-        return sum(_middle(bucket) * count for bucket, count in self.counts.items()) / self.total
-
-    def percentiles(self, shares: Sequence[float]) -> list[float | None]:
-        """Milliseconds that each share (0 to 1, ascending) of the durations does not pass; None if there are none."""
-        found: list[float | None] = []
-        buckets = iter(sorted(self.counts.items()))
-        bucket = seen = 0
-        for share in shares if self.counts else ():
-            rank = max(1, math.ceil(share * self.total))
-            while seen < rank:
-                bucket, count = next(buckets)
-                seen += count
-            found.append(_middle(bucket))
-        return found or [None] * len(shares)
-
     def stored(self) -> str:
         """The number that stands for it in the database, as decimal text."""
         pieces = []
@@ -71,15 +59,50 @@ class Histogram:
         pieces.append(_EMPTY * (next_bucket + 1))
         return "".join(pieces) or "0"
 
-    @classmethod
-    def of(cls, stored: str) -> Histogram:
-        """The histogram of a stored number (or of a sum of such), given as decimal text."""
-        found = cls()
-        whole = stored.zfill(-(-len(stored) // _DIGITS) * _DIGITS)
-        lanes = [whole[at : at + _DIGITS] for at in range(len(whole) - _DIGITS, -1, -_DIGITS)]
-        found.counts.update({bucket: int(lane) for bucket, lane in enumerate(lanes) if lane != _EMPTY})
-        return found
+
+def counts_of(sent: bytes) -> Sequence[int]:
+    """The count in each bucket, from the first to the last that has any, of a stored number or a sum of such.
+
+    Parameters
+    ----------
+    sent : as PostgreSQL's numeric_send() gives it; the number is whole and not negative.
+    """
+    there, power, _, _ = _HEAD.unpack_from(sent)
+    if not there:
+        return ()
+    # Zeros at the end are not sent, nor those before the first digit.
+    digits = array("H", bytes(2 * (-(power + 1) % 3)) + sent[_HEAD.size :] + bytes(2 * (power + 1 - there)))
+    if sys.byteorder == "little":
+        digits.byteswap()
+    digits.reverse()
+    low, middle, high = digits[0::3], digits[1::3], digits[2::3]
+    if not any(middle) and not any(high):
+        return low
+    return [a + _BASE * b + _BASE * _BASE * c for a, b, c in zip(low, middle, high, strict=True)]
+
+
+def added(one: Sequence[int], other: Sequence[int]) -> Sequence[int]:
+    """The counts of both together."""
+    short, long = sorted((one, other), key=len)
+    return [*map(add, short, long), *long[len(short) :]]
+
+
+def percentiles(counts: Sequence[int], shares: Sequence[float]) -> list[float | None]:
+    """Milliseconds that each share (0 to 1) of the durations does not pass; None if there are none."""
+    seen = list(accumulate(counts))
+    if not seen or not seen[-1]:
+        return [None] * len(shares)
+    return [_MIDDLES[bisect_left(seen, max(1, math.ceil(share * seen[-1])))] for share in shares]
+
+
+def mean(counts: Sequence[int]) -> float | None:
+    """Milliseconds, each duration taken as the middle of its bucket; None if there are none."""
+    total = sum(counts)
+    return sum(map(mul, _MIDDLES, counts)) / total if total else None
 
 
 def _middle(bucket: int) -> float:
     return 2.0 ** ((bucket - 0.5) / BUCKETS_PER_OCTAVE) if bucket else 1.0
+
+
+_MIDDLES = [_middle(bucket) for bucket in range(LAST + 1)]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import reduce
 from typing import Any
 
-from psycopg.rows import DictRow
+from psycopg import Cursor
 
-from core import db, load
+from core import db, histogram, load
 from core.batches.read import money_text, time_text
 from core.errors import FieldError, InvalidInput
-from core.histogram import Histogram
 from core.identity import Principal
 from core.rollup import hour_of
 
@@ -47,48 +49,38 @@ def read(
         The range is empty, or has too many points.
     """
     first, end = _range(since, until, interval)
-    with db.connection(principal.tenant_id) as connection:
-        rows = connection.execute(
-            _sql(group_by),
-            {
-                "tenant": principal.tenant_id,
-                "project": principal.project_id,
-                "interval": interval,
-                "since": first,
-                "until": end,
-            },
-        ).fetchall()
-    totals, models, groups = _figures(None), {}, {}
-    points: dict[datetime, dict[str, Any]] = {}
+    values = {"tenant": principal.tenant_id, "project": principal.project_id, "since": first, "until": end}
+    with db.connection(principal.tenant_id) as connection, connection.cursor(row_factory=_sums, binary=True) as cursor:
+        rows = cursor.execute(_sql(interval, group_by), values).fetchall()
+    models = {row.key: row for row in rows if row.part == "model"}
+    by_model = {model: _figures(row) for model, row in models.items()}
+    groups: dict[str, dict[str, Any]] = {}
+    found: dict[datetime, dict[str, Any]] = {}
+    in_groups: defaultdict[datetime, dict[str, Any]] = defaultdict(dict)
+    for row in rows:
+        if row.part == "point":
+            found[row.start] = _figures(row)
+        elif row.part == "group":
+            groups[row.key] = _figures(row)
+        elif row.part == "point of a group":
+            # A series of many groups would be mostly percentiles: it goes without.
+            in_groups[row.start][row.key] = row.counts()
+    series = []
     start = first if interval == "hour" else first.replace(hour=0)
     while start < end:
-        points[start] = {"start": time_text(start), **_figures(None)}
+        series.append({"start": time_text(start), **(found.get(start) or _figures(_NOTHING))})
         if group_by:
-            points[start]["groups"] = {}
+            series[-1]["groups"] = in_groups[start]
         start += INTERVALS[interval]
-    for row in rows:
-        # A series of many groups would be mostly percentiles: it goes without.
-        figures = _figures(row, percentiles=not (row["of_start"] and row["of_group"]))
-        match row["of_start"], row["of_model"], row["of_group"]:
-            case 0, 0, 0:
-                totals = figures
-            case 0, 1, 0:
-                models[row["model"]] = figures
-            case 0, 0, 1:
-                groups[row["group_key"]] = figures
-            case 1, 0, 0:
-                points[row["start"]].update(figures)
-            case _:
-                points[row["start"]]["groups"][row["group_key"]] = figures
     return {
         "from": time_text(first),
         "to": time_text(end),
         "interval": interval,
         "group_by": group_by,
-        "totals": totals,
-        "by_model": models,
-        **({"groups": groups} if group_by else {}),
-        "series": list(points.values()),
+        "totals": _figures(_total(models.values())),
+        "by_model": by_model,
+        **({"groups": by_model if group_by == "model" else groups} if group_by else {}),
+        "series": series,
         "live": load.read(principal),
     }
 
@@ -110,35 +102,58 @@ def _range(since: datetime | None, until: datetime | None, interval: str) -> tup
     return first, end
 
 
-def _sql(group_by: str | None) -> str:
-    if group_by is None:
-        return _SUMS.format(column="NULL", group_key="NULL", of_group=0, sets="(), (model), (start)")
-    sets = "(), (model), (start), (group_key), (start, group_key)"
-    return _SUMS.format(column=group_by, group_key="group_key", of_group="1 - grouping(group_key)", sets=sets)
+class _Sums:
+    """One row of sums: which part of the answer it is, and what was added up."""
+
+    __slots__ = ("first_token", "key", "latency", "money", "numbers", "part", "start")
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.part, self.start, self.key = values[:3]
+        self.numbers: Sequence[int] = values[3:-4]
+        self.money: Sequence[Decimal] = values[-4:-2]
+        self.latency: Sequence[int] = histogram.counts_of(values[-2]) if values[-2] else ()
+        self.first_token: Sequence[int] = histogram.counts_of(values[-1]) if values[-1] else ()
+
+    def counts(self) -> dict[str, Any]:
+        """Numbers and money."""
+        found: dict[str, Any] = dict(zip(_COUNTS, self.numbers, strict=True))
+        judged = found["succeeded"] + found["failed"]
+        found["success_rate"] = round(found["succeeded"] / judged, 6) if judged else None
+        found["cost_usd"], found["savings_usd"] = map(money_text, self.money)
+        return found
 
 
-def _figures(row: DictRow | None, *, percentiles: bool = True) -> dict[str, Any]:
-    """The figures of one row of sums; of None: of nothing."""
-    row = row or dict.fromkeys((*_COUNTS, "cost_usd", "savings_usd"), 0)
-    counts = {name: int(row[name] or 0) for name in _COUNTS}
-    judged = counts["succeeded"] + counts["failed"]
-    figures: dict[str, Any] = {
-        **counts,
-        "success_rate": round(counts["succeeded"] / judged, 6) if judged else None,
-        "cost_usd": money_text(row["cost_usd"] or Decimal(0)),
-        "savings_usd": money_text(row["savings_usd"] or Decimal(0)),
-    }
-    if percentiles:
-        figures["latency_ms"] = _percentiles(row.get("latency"))
-        figures["time_to_first_token_ms"] = _percentiles(row.get("first_token"))
+def _sums(_cursor: Cursor[Any]) -> Callable[[Sequence[Any]], _Sums]:
+    """psycopg's row factory."""
+    return _Sums
+
+
+def _total(rows: Collection[_Sums]) -> _Sums:
+    """The sums of all models together."""
+    total = _Sums(_NO_ROW)
+    if rows:
+        total.numbers = [sum(column) for column in zip(*(row.numbers for row in rows), strict=True)]
+        total.money = [sum(column, Decimal(0)) for column in zip(*(row.money for row in rows), strict=True)]
+        total.latency = reduce(histogram.added, (row.latency for row in rows))
+        total.first_token = reduce(histogram.added, (row.first_token for row in rows))
+    return total
+
+
+def _figures(row: _Sums) -> dict[str, Any]:
+    """Numbers, money and percentiles."""
+    figures = row.counts()
+    figures["latency_ms"] = _percentiles(row.latency)
+    figures["time_to_first_token_ms"] = _percentiles(row.first_token)
     return figures
 
 
-def _percentiles(stored: str | None) -> dict[str, float | None]:
-    found = Histogram.of(stored or "0").percentiles(tuple(PERCENTILES.values()))
-    return {name: None if value is None else round(value, 1) for name, value in zip(PERCENTILES, found, strict=True)}
+def _percentiles(counts: Sequence[int]) -> dict[str, float | None]:
+    found = histogram.percentiles(counts, _SHARES) if counts else _NONE
+    return dict(zip(PERCENTILES, [value and round(value, 1) for value in found], strict=True))
 
 
+_SHARES = tuple(PERCENTILES.values())
+_NONE = (None,) * len(_SHARES)
 _COUNTS = (
     "requests",
     "succeeded",
@@ -152,23 +167,48 @@ _COUNTS = (
     "reasoning_tokens",
     "unpriced",
 )
+_NO_ROW = (None, None, None, *(0 for _ in _COUNTS), Decimal(0), Decimal(0), None, None)
+_NOTHING = _Sums(_NO_ROW)
 
+
+def _sql(interval: str, group_by: str | None) -> str:
+    """A grouping each for models, groups, points, and points by group.
+
+    Cheaper than GROUPING SETS: histograms are added up only where percentiles are shown, and the totals are the sums of
+    the few models'.
+    """
+    start = "hour" if interval == "hour" else "date_trunc('day', hour, 'UTC')"
+    parts = [_part("model", key="model"), _part("point", start=start)]
+    if group_by is not None and group_by != "model":
+        parts.append(_part("group", key=group_by))
+    if group_by is not None:
+        parts.append(_part("point of a group", start=start, key=group_by))
+    return " UNION ALL ".join(parts)
+
+
+def _part(name: str, *, start: str = "NULL::timestamptz", key: str = "NULL::text") -> str:
+    latency = "numeric_send(coalesce(sum(latency) FILTER (WHERE status = 'succeeded'), 0))"
+    first_token = "numeric_send(sum(first_token))"
+    if name == "point of a group":
+        latency = first_token = "NULL::bytea"
+    grouped = ", ".join(column for column in (start, key) if not column.startswith("NULL"))
+    return _SUMS.format(part=name, start=start, key=key, latency=latency, first_token=first_token, grouped=grouped)
+
+
+# Numbers go out as PostgreSQL sends them, so that nothing is written as text and read again.
 _SUMS = """
-SELECT start, model, {group_key} AS group_key,
-       1 - grouping(start) AS of_start, 1 - grouping(model) AS of_model, {of_group} AS of_group,
-       sum(requests) AS requests,
-       sum(requests) FILTER (WHERE status = 'succeeded') AS succeeded,
-       sum(requests) FILTER (WHERE status = 'failed') AS failed,
-       sum(requests) FILTER (WHERE status = 'cancelled') AS cancelled,
-       sum(requests) FILTER (WHERE status = 'expired') AS expired,
-       sum(attempts) AS attempts, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
-       sum(cached_tokens) AS cached_tokens, sum(reasoning_tokens) AS reasoning_tokens,
-       sum(unpriced) AS unpriced, sum(cost_usd) AS cost_usd, sum(savings_usd) AS savings_usd,
-       (sum(latency) FILTER (WHERE status = 'succeeded'))::text AS latency, sum(first_token)::text AS first_token
-FROM (
-    SELECT *, date_trunc(%(interval)s, hour, 'UTC') AS start, {column} AS group_key
-    FROM rollup
-    WHERE tenant_id = %(tenant)s AND project_id = %(project)s AND hour >= %(since)s AND hour < %(until)s
-) r
-GROUP BY GROUPING SETS ({sets})
+SELECT '{part}' AS part, {start} AS start, {key} AS key,
+       sum(requests)::bigint AS requests,
+       coalesce(sum(requests) FILTER (WHERE status = 'succeeded'), 0)::bigint AS succeeded,
+       coalesce(sum(requests) FILTER (WHERE status = 'failed'), 0)::bigint AS failed,
+       coalesce(sum(requests) FILTER (WHERE status = 'cancelled'), 0)::bigint AS cancelled,
+       coalesce(sum(requests) FILTER (WHERE status = 'expired'), 0)::bigint AS expired,
+       sum(attempts)::bigint AS attempts, sum(input_tokens)::bigint AS input_tokens,
+       sum(output_tokens)::bigint AS output_tokens, sum(cached_tokens)::bigint AS cached_tokens,
+       sum(reasoning_tokens)::bigint AS reasoning_tokens, sum(unpriced)::bigint AS unpriced,
+       sum(cost_usd) AS cost_usd, sum(savings_usd) AS savings_usd,
+       {latency} AS latency, {first_token} AS first_token
+FROM rollup
+WHERE tenant_id = %(tenant)s AND project_id = %(project)s AND hour >= %(since)s AND hour < %(until)s
+GROUP BY {grouped}
 """

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from core import histogram
 from core.db import RawConnection
-from core.histogram import Histogram
 from core.identity import Principal
 from core.states import RowStatus
 
@@ -36,22 +36,24 @@ def recent(connection: RawConnection, principal: Principal) -> dict[tuple[str, s
     rows = connection.execute(
         _RECENT,
         {"tenant": principal.tenant_id, "project": principal.project_id, "since": RECENT, "ok": RowStatus.SUCCEEDED},
+        binary=True,
     )
     found = {}
     for row in rows:
-        calls, latency = int(row["calls"]), Histogram.of(row["latency"] or "0")
-        mean_ms = latency.mean()
+        calls = int(row["calls"])
+        latency = histogram.counts_of(row["latency"]) if row["latency"] else ()
+        mean_ms = histogram.mean(latency)
         found[row["provider"], row["model"]] = Recent(
             calls,
             float(row["output_tokens"]) / calls if calls >= ENOUGH_CALLS else None,
-            mean_ms / 1000 if mean_ms is not None and latency.total >= ENOUGH_CALLS else None,
+            mean_ms / 1000 if mean_ms is not None and sum(latency) >= ENOUGH_CALLS else None,
         )
     return found
 
 
 _RECENT = """
 SELECT provider, model, sum(requests) AS calls, sum(output_tokens) AS output_tokens,
-       (sum(latency) FILTER (WHERE processing = 'realtime'))::text AS latency
+       numeric_send(sum(latency) FILTER (WHERE processing = 'realtime')) AS latency
 FROM rollup
 WHERE tenant_id = %(tenant)s AND project_id = %(project)s AND hour >= now() - %(since)s AND status = %(ok)s
 GROUP BY provider, model
