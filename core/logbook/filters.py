@@ -32,6 +32,12 @@ class Filter:
     #: in what was written, case aside
     text: str | None = None
 
+    @property
+    def searches(self) -> bool:
+        """True if rows are looked at that do not pass: those that an index leads to pass all."""
+        looked_for = (self.model, self.provider, self.status, self.min_duration_ms, self.text)
+        return any(value is not None for value in looked_for)
+
     def conditions(self) -> tuple[str, dict[str, object]]:
         """What a row `c` must meet beside project, time and text, as SQL that ends a WHERE, with its values."""
         sql, values = [], {}

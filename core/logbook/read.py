@@ -18,7 +18,7 @@ from core.logbook.entry import COLUMNS, Bodies, Position, log_object, position_o
 from core.logbook.filters import Filter
 from core.logbook.search import Walk, bodies_of
 
-#: A page looks no further once this is over, in seconds: it has what was found, and a cursor.
+#: A page that searches looks no further once this is over, in seconds: it has what was found, and a cursor.
 PAGE_SECONDS = 0.03
 #: Longer prompts and answers are left out of pages, in bytes; the log itself and exports have them.
 PAGE_BODY_BYTES = 64 << 10
@@ -41,7 +41,7 @@ def page(principal: Principal, wanted: Filter, *, limit: int, cursor: str | None
     deadline = time.monotonic() + PAGE_SECONDS
     # One more than asked for says whether there is more.
     rows = walk.more(limit + 1)
-    while walk.position is not None and len(rows) <= limit and time.monotonic() < deadline:
+    while walk.position is not None and len(rows) <= limit and not (wanted.searches and time.monotonic() >= deadline):
         rows += walk.more(limit + 1 - len(rows))
     position = walk.position
     if len(rows) > limit:

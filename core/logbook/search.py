@@ -23,10 +23,12 @@ from core.logbook.filters import Filter
 #: Rows that one statement holds against a filter, and bodies that one searches for a text.
 PIECE_ROWS = 10_000
 PIECE_BODIES = 1_000
-#: Each statement stays within a few partitions: the last day first, then the week, five weeks, and all before.
-_WINDOWS = (timedelta(days=1), timedelta(days=7), timedelta(days=35))
 #: Live completions carry the clock of their process, which may be ahead of ours.
 _CLOCKS = timedelta(days=1)
+#: Each statement stays within a few partitions: the last day first (whoever follows a cursor has seen that one), then
+#: the week, five weeks, and all before.
+_LAST_DAY = timedelta(days=1) + _CLOCKS
+_WINDOWS = (timedelta(days=7), timedelta(days=35))
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -45,7 +47,7 @@ class Walk:
         self._earliest = wanted.since or _FIRST
         top = Position(wanted.until or datetime.now(UTC) + _CLOCKS, 0)
         self.position: Position | None = top if after is None else min(top, after)
-        self._windows = list(_WINDOWS)
+        self._windows = [*_WINDOWS] if after else [_LAST_DAY, *_WINDOWS]
         self._scoped = wanted.batch_id is None
 
     def more(self, count: int) -> list[DictRow]:
@@ -100,14 +102,14 @@ class Walk:
         size = PIECE_ROWS if self._filter.text is None else PIECE_BODIES
         values = {**self._values, **self._bounds(floor), "size": size, "count": count, "like": self._filter.like()}
         if self._filter.text is None:
-            sql = f"SELECT * FROM ({_ROWS} LIMIT %(size)s) c WHERE true{self._conditions} LIMIT %(count)s"  # noqa: S608
+            sql = f"SELECT * FROM ({ROWS} LIMIT %(size)s) c WHERE true{self._conditions} LIMIT %(count)s"  # noqa: S608
             rows = connection.execute(sql, values).fetchall()
         else:
             rows = self._with_text(connection, values, count)
         if len(rows) == count:
             self.position = _of(rows[-1])
             return rows
-        last = connection.execute(f"{_ROWS} OFFSET %(size)s - 1 LIMIT 1", values).fetchone()
+        last = connection.execute(f"{ROWS} OFFSET %(size)s - 1 LIMIT 1", values).fetchone()
         if last is not None:
             # The piece ended within the window.
             self.position = _of(last)
@@ -119,7 +121,7 @@ class Walk:
         return rows
 
     def _with_text(self, connection: RawConnection, values: dict[str, object], count: int) -> list[DictRow]:
-        sql = _WITH_TEXT.format(rows=_ROWS, conditions=self._conditions)
+        sql = _WITH_TEXT.format(rows=ROWS, conditions=self._conditions)
         found = []
         for row in connection.execute(sql, values):
             if self._filter.in_bodies(row.pop("request_body"), row.pop("response_body")):
@@ -187,7 +189,7 @@ def _of(row: DictRow) -> Position:
 # Both bounds are comparisons of the whole key of the index completion_log, and nothing says `project_id =`: so the
 # index is entered exactly there, be it in the middle of a batch whose million rows share one time, and no other index
 # will do. The conditions on created_at alone choose the partitions.
-_ROWS = f"""
+ROWS = f"""
 SELECT {COLUMNS} FROM completion c
 WHERE (c.project_id, c.created_at, c.id) < (%(project)s, %(at)s, %(id)s)
   AND (c.project_id, c.created_at, c.id) >= (%(project)s, %(floor)s, 0)

@@ -159,6 +159,18 @@ def test_a_page_that_found_little_goes_on_where_it_stopped(
     assert len(_logs(client, project)) == 29
 
 
+def test_a_page_that_searches_nothing_is_full_however_slow_and_old(
+    client: FlaskClient, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: no time at all, and logs of two months ago only
+    monkeypatch.setattr(read, "PAGE_SECONDS", 0.0)
+    long_ago = datetime.now(UTC) - timedelta(days=60)
+    write_live(*(project.live_row(started_at=long_ago + timedelta(seconds=n), ended_at=long_ago) for n in range(3)))
+    # then
+    assert len(_get(client, project, "?limit=2").get_json()["data"]) == 2
+    assert len(_get(client, project, "").get_json()["data"]) == 3
+
+
 def test_a_batch_filter_gives_its_rows(client: FlaskClient, project: Project) -> None:
     batch_id, other = project.submit(3), project.submit(2)
     assert len(_logs(client, project, f"batch_id={public('batch', batch_id)}&limit=2")) == 3
