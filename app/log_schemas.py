@@ -164,6 +164,11 @@ class LoadSchema(ma.Schema):
     in_flight = fields.Integer(allow_none=True, metadata={"description": "Provider calls that run"})
     queue_depth = fields.Integer(allow_none=True, metadata={"description": "Rows of batches that wait"})
     rows_per_second = fields.Float(allow_none=True, metadata={"description": "Completions that end"})
+    source = fields.String(
+        validate=validate.OneOf(["prometheus", "processes"]),
+        metadata={"description": "The Prometheus server, or the processes on the host that answered"},
+    )
+    note = fields.String(allow_none=True, metadata={"description": "Why the source is not the one that is set up"})
     project = fields.Nested(ProjectLoadSchema)
 
 

@@ -1,7 +1,12 @@
-"""How busy the service is now, from its Prometheus metrics, and how busy one project is, from its open batches."""
+"""How busy the service is now, from its Prometheus metrics, and how busy one project is, from its open batches.
+
+The metrics are those of the operator's Prometheus server, which knows all hosts, when PROMETHEUS_URL is set; else, and
+while that server gives none, those of the processes that share PROMETHEUS_MULTIPROC_DIR with this one.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -10,9 +15,17 @@ from typing import Any, NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from core import db, metrics
+from core import db, metrics, prometheus
 from core.identity import Principal
+from core.settings import settings
 from core.short_cache import ShortCache
+
+log = logging.getLogger(__name__)
+
+#: A Prometheus server that gave no figures is asked again after this, in seconds.
+PROMETHEUS_REST_SECONDS = 15.0
+#: Said beside figures that are not PROMETHEUS_URL's although they should be.
+NOTE = "PROMETHEUS_URL gave no figures: these are of the processes on the host that answered"
 
 
 class _Part(NamedTuple):
@@ -41,6 +54,8 @@ _MOMENT_SECONDS = 0.25
 _lock = threading.Lock()
 #: when a counter was looked at last, and what it said
 _last_look: tuple[float, float] = (float("-inf"), 0.0)
+#: Prometheus is left alone until then (monotonic seconds).
+_prometheus_rests_until = float("-inf")
 _recent: ShortCache[str, dict[str, Any]] = ShortCache(seconds=2.0, grace_seconds=2.0, size=1)
 
 
@@ -48,19 +63,57 @@ def read(principal: Principal) -> dict[str, Any]:
     """The whole service's load, and under `project` what of it is the principal's.
 
     `in_flight` counts provider calls, `queue_depth` rows of batches that wait for one, `rows_per_second` completions
-    that end. A figure that no metric here tells is null.
+    that end. A figure that no metric here tells is null. `source` is `prometheus` or `processes`, and `note` says why
+    it is not the one that was asked for.
     """
     return {**_recent.get("service", _service), "project": _project(principal)}
 
 
 def _service() -> dict[str, Any]:
+    url = settings().prometheus_url
+    if not url:
+        return _of_processes(note=None)
+    return _of_prometheus(url) or _of_processes(note=NOTE)
+
+
+def _of_prometheus(url: str) -> dict[str, Any] | None:
+    global _prometheus_rests_until
+    if time.monotonic() < _prometheus_rests_until:
+        return None
+    try:
+        found = prometheus.figures(url)
+    except prometheus.NoFigures as error:
+        log.warning("PROMETHEUS_URL: %s; statistics show what this host's processes tell", error)
+        _prometheus_rests_until = time.monotonic() + PROMETHEUS_REST_SECONDS
+        return None
+    return _figures("prometheus", None, **{name: found.get(name) for name in prometheus.FIGURES})
+
+
+def _of_processes(note: str | None) -> dict[str, Any]:
     samples = _samples()
-    in_flight, queued = _sum(samples, _IN_FLIGHT), _sum(samples, _QUEUED)
-    rate = _rate(_sum(samples, _ENDED))
+    return _figures(
+        "processes",
+        note,
+        in_flight=_sum(samples, _IN_FLIGHT),
+        queue_depth=_sum(samples, _QUEUED),
+        rows_per_second=_rate(_sum(samples, _ENDED)),
+    )
+
+
+def _figures(
+    source: str,
+    note: str | None,
+    *,
+    in_flight: float | None,
+    queue_depth: float | None,
+    rows_per_second: float | None,
+) -> dict[str, Any]:
     return {
         "in_flight": None if in_flight is None else int(in_flight),
-        "queue_depth": None if queued is None else int(queued),
-        "rows_per_second": None if rate is None else round(rate, 3),
+        "queue_depth": None if queue_depth is None else int(queue_depth),
+        "rows_per_second": None if rows_per_second is None else round(rows_per_second, 3),
+        "source": source,
+        "note": note,
     }
 
 

@@ -22,6 +22,8 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("DATABASE_URL", "database_url"),
     )
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", validation_alias=AliasChoices("REDIS_URL", "redis_url"))
+    #: the operator's Prometheus server, for `live` of /v1/stats; empty: each API host tells of its own processes
+    prometheus_url: str = Field(default="", validation_alias=AliasChoices("PROMETHEUS_URL", "prometheus_url"))
     #: host:port the API listens on
     bind: str = "127.0.0.1:8000"
     #: guards /v1/admin; empty: the admin API is off

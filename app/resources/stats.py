@@ -46,6 +46,8 @@ _EXAMPLE = {
         "in_flight": 40,
         "queue_depth": 300,
         "rows_per_second": 80.5,
+        "source": "processes",
+        "note": None,
         "project": {"in_flight": 20, "queue_depth": 100},
     },
 }

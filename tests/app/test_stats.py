@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 import random
 from collections import Counter
@@ -19,7 +18,6 @@ import pytest
 from flask.testing import FlaskClient
 from prometheus_client import REGISTRY
 
-from core import load
 from core.batches import control
 from core.dispatch import recover, workers
 from core.dispatch.record import Again, Ended, record
@@ -271,29 +269,3 @@ def test_a_wrong_query_is_told(client: FlaskClient, project: Project, query: str
     answered = client.get(f"{project.stats}?{query}", headers=project.headers)
     assert answered.status_code == 400
     assert answered.get_json()["errors"][0]["pointer"] == "?" + query.partition("=")[0]
-
-
-def test_the_load_of_this_moment(client: FlaskClient, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given: what processes say of themselves, and two rows of ours in a call and three that wait
-    looks = itertools.count(1)
-
-    def exposition() -> bytes:
-        return (
-            'llm_service_calls_in_flight{kind="live"} 2.0\nllm_service_calls_in_flight{kind="batch"} 40.0\n'
-            'llm_service_rows_pending{status="processing"} 700.0\nllm_service_rows_pending{status="paused"} 9.0\n'
-            'llm_service_leases{provider="openai",state="due"} 30.0\n'
-            'llm_service_leases{provider="openai",state="running"} 5.0\n'
-            f'llm_service_completions_total{{provider="openai",status="succeeded"}} {next(looks) * 100}.0\n'
-        ).encode()
-
-    monkeypatch.setattr(load.metrics, "exposition", exposition)
-    load._recent.clear()
-    monkeypatch.setattr(load, "_last_look", (float("-inf"), 0.0))
-    project.submit(5)
-    project.run(2)
-    # then
-    live = _stats(client, project)["live"]
-    assert (live["in_flight"], live["queue_depth"]) == (42, 730)
-    assert 0 < live["rows_per_second"] <= 100 / load._MOMENT_SECONDS
-    assert live["project"] == {"in_flight": 2, "queue_depth": 3}
-    load._recent.clear()

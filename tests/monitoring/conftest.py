@@ -15,6 +15,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from launcher.house import House, wait_until
+from launcher.ports import free_port
 from tests.e2e.batches import results, rows, submit
 from tests.e2e.receiver import Receiver
 
@@ -30,6 +31,8 @@ class Busy:
     results: list[dict[str, Any]]
     #: the live completions' objects, or of a stream the last event
     live: list[dict[str, Any]]
+    #: where the house believes Prometheus to be; whoever needs one starts it there
+    prometheus_url: str
 
     def scrape(self) -> dict[str, Metric]:
         """The metric families that /metrics gives now, by name."""
@@ -77,12 +80,13 @@ def busy(
     new_database: Callable[[], str], new_redis: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Busy]:
     directory: Path = tmp_path_factory.mktemp("monitored")
-    environment = {"LLM_SERVICE_METRICS_TENANT_LABELS": str(TENANT_LABELS)}
+    prometheus_url = f"http://127.0.0.1:{free_port()}"
+    environment = {"LLM_SERVICE_METRICS_TENANT_LABELS": str(TENANT_LABELS), "PROMETHEUS_URL": prometheus_url}
     house = House(directory, database_url=new_database(), redis_url=new_redis(), workers=2, environment=environment)
     with house, Receiver() as receiver:
         batch_id, live = work(house, "metrics", receiver)
         batch = house.client.get(f"/v1/batch/{batch_id}").json()
-        found = Busy(house, batch, results(house.client, batch_id), live)
+        found = Busy(house, batch, results(house.client, batch_id), live, prometheus_url)
         # each process samples once a second, the leading scheduler reads the backlog every five
         asked_at = time.time()
         wait_until(lambda: found.total("llm_service_backlog_updated_timestamp_seconds") > asked_at + 2, 30)

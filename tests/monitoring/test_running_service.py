@@ -16,7 +16,6 @@ import yaml
 
 from core import catalogue
 from launcher.house import wait_until
-from launcher.ports import free_port
 from tests.e2e.receiver import Receiver
 from tests.monitoring import files
 from tests.monitoring.conftest import IDENTIFIER, TENANT_LABELS, Busy, work
@@ -147,7 +146,7 @@ def prometheus(busy: Busy, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         ],
     }
     (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
-    url = f"http://127.0.0.1:{free_port()}"
+    url = busy.prometheus_url
     with open(directory / "log", "wb") as log:
         process = subprocess.Popen(
             [
@@ -183,6 +182,22 @@ def test_every_query_returns_data_from_prometheus(busy: Busy, prometheus: str) -
     rules = [rule for group in groups for rule in group["rules"]]
     assert [rule for rule in rules if rule.get("lastError")] == []
     assert {rule["name"] for rule in rules} == set(files.alerts()) | files.recorded()
+
+
+def test_statistics_show_the_load_that_prometheus_knows(busy: Busy, prometheus: str) -> None:
+    # given a service that was told of Prometheus, and completions within the last minute
+    client = busy.house.client
+    question = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "again"}]}
+    assert client.post("/v1/completions", question).status_code == 200
+    live: dict[str, Any] = {}
+
+    def told() -> bool:
+        live.update(client.get(f"/v1/stats/{client.tenant_id}/{client.project_id}").json()["live"])
+        return live["source"] == "prometheus" and bool(live["rows_per_second"])
+
+    # then its figures are those of the queries, without a word about a fault
+    wait_until(told, 40, lambda: str(live))
+    assert (live["in_flight"], live["queue_depth"], live["note"]) == (0, 0, None)
 
 
 def _without_data(url: str) -> list[str]:
