@@ -124,10 +124,14 @@ class Priced:
     version: str
 
 
-def priced(success: Success, connection: LoadedConnection, *, request_id: str) -> Priced:
-    """The completion object with provider, cost_usd and request_id added."""
+def priced(success: Success, connection: LoadedConnection, *, request_id: str, batch: bool = False) -> Priced:
+    """The completion object with provider, cost_usd and request_id added. `batch`: the provider's batch API gave it."""
     price = pricing.price(
-        connection.provider_type, success.model, success.usage, service_tier=success.completion.get("service_tier")
+        connection.provider_type,
+        success.model,
+        success.usage,
+        batch=batch,
+        service_tier=success.completion.get("service_tier"),
     )
     completion = success.completion
     completion["provider"] = connection.provider_type

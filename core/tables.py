@@ -236,6 +236,8 @@ class Batch(SQLModel, table=True):
     reserved_usd: Decimal = _money()
     #: provider calls beyond the first of a row
     retries: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    #: False: native shards are sent as they are, without marks for the provider's prompt cache
+    prompt_caching: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
     #: while it waits for its project's budget: what its next row may cost
     needs_usd: Decimal | None = _money(nullable=True)
 
@@ -270,8 +272,11 @@ class Lane(SQLModel, table=True):
     provider: str = _text()
     model: str = _text()
     total: int
-    #: rows 0 .. next_n - 1 have been dispatched or swept
+    #: rows 0 .. next_n - 1 have been dispatched, gathered into a native shard, or swept
     next_n: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    #: how rows that are still to be dispatched are run, and why: `native` becomes `realtime` where time runs out
+    processing: str = _text(default="realtime")
+    processing_reason: str = _text(default="")
 
 
 class Completion(SQLModel, table=True):

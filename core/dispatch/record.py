@@ -7,7 +7,7 @@ arrives counts, even from a worker that was taken for dead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -71,14 +71,25 @@ def record(ended: Sequence[Ended], again: Sequence[Again] = ()) -> set[int]:
         return record_in(connection, ended, again)
 
 
-def record_in(connection: db.RawConnection, ended: Sequence[Ended], again: Sequence[Again] = ()) -> set[int]:
-    """`record`, as part of a transaction of the caller's that has locked no batch yet."""
+def record_in(
+    connection: db.RawConnection,
+    ended: Sequence[Ended],
+    again: Sequence[Again] = (),
+    *,
+    end_rows: Callable[[db.RawConnection, Sequence[Ended]], Won] | None = None,
+) -> set[int]:
+    """`record`, as part of a transaction of the caller's that has locked no batch yet.
+
+    Parameters
+    ----------
+    end_rows : another gate than the lease, for rows that have none (core/native/record.py).
+    """
     if again:
         _put_back(connection, again)
     if not ended:
         return set()
     ended = _one_of_each(ended)
-    won = _end_rows(connection, ended)
+    won = (end_rows or _end_rows)(connection, ended)
     if won:
         facts = lanes.of_rows(connection, won)
         _store_answers(connection, ended, won, facts)
@@ -123,49 +134,52 @@ def _put_back(connection: db.RawConnection, again: Sequence[Again]) -> None:
 
 
 #: Of each row that was ended: id, reserved_usd, processing, ended_at, duration_ms.
-_Won = dict[int, DictRow]
+Won = dict[int, DictRow]
 
 
-def _end_rows(connection: db.RawConnection, ended: Sequence[Ended]) -> _Won:
+def _end_rows(connection: db.RawConnection, ended: Sequence[Ended]) -> Won:
     """Delete the leases and update the rows."""
     by_partition: dict[str, list[Ended]] = {}
     for row in ended:
         by_partition.setdefault(partitions.holding(connection, "completion", row.created_at), []).append(row)
-    won: _Won = {}
+    won: Won = {}
     for partition in sorted(by_partition):
         won |= _end_rows_of(connection, partition, by_partition[partition])
     return won
 
 
-def _end_rows_of(connection: db.RawConnection, partition: str, ended: Sequence[Ended]) -> _Won:
-    usages = [row.usage or _NO_USAGE for row in ended]
+def _end_rows_of(connection: db.RawConnection, partition: str, ended: Sequence[Ended]) -> Won:
     rows = connection.execute(
-        _END.format(partition=partition),
-        {
-            "ids": [row.id for row in ended],
-            "fences": [row.fence for row in ended],
-            "statuses": [row.status for row in ended],
-            "attempts": [row.attempts for row in ended],
-            "models": [row.model for row in ended],
-            "inputs": [usage.input_tokens if row.usage else None for row, usage in zip(ended, usages, strict=True)],
-            "outputs": [usage.output_tokens if row.usage else None for row, usage in zip(ended, usages, strict=True)],
-            "cached": [usage.cached_tokens for usage in usages],
-            "written": [usage.cache_write_tokens + usage.cache_write_1h_tokens for usage in usages],
-            "reasoning": [usage.reasoning_tokens for usage in usages],
-            "costs": [row.cost_usd for row in ended],
-            "list_costs": [row.list_cost_usd for row in ended],
-            "versions": [row.price_version for row in ended],
-            "reasons": [row.reason for row in ended],
-            "messages": [_storable(row.message) for row in ended],
-            "provider_statuses": [row.provider_status for row in ended],
-            "request_ids": [row.request_id for row in ended],
-        },
+        _END.format(partition=partition), {**values_of(ended), "fences": [row.fence for row in ended]}
     ).fetchall()
     return {row["id"]: row for row in rows}
 
 
+def values_of(ended: Sequence[Ended]) -> dict[str, list[object]]:
+    """Outcomes as columns, for statements that unnest them."""
+    usages = [row.usage or _NO_USAGE for row in ended]
+    return {
+        "ids": [row.id for row in ended],
+        "statuses": [row.status for row in ended],
+        "attempts": [row.attempts for row in ended],
+        "models": [row.model for row in ended],
+        "inputs": [usage.input_tokens if row.usage else None for row, usage in zip(ended, usages, strict=True)],
+        "outputs": [usage.output_tokens if row.usage else None for row, usage in zip(ended, usages, strict=True)],
+        "cached": [usage.cached_tokens for usage in usages],
+        "written": [usage.cache_write_tokens + usage.cache_write_1h_tokens for usage in usages],
+        "reasoning": [usage.reasoning_tokens for usage in usages],
+        "costs": [row.cost_usd for row in ended],
+        "list_costs": [row.list_cost_usd for row in ended],
+        "versions": [row.price_version for row in ended],
+        "reasons": [row.reason for row in ended],
+        "messages": [_storable(row.message) for row in ended],
+        "provider_statuses": [row.provider_status for row in ended],
+        "request_ids": [row.request_id for row in ended],
+    }
+
+
 def _store_answers(
-    connection: db.RawConnection, ended: Sequence[Ended], won: _Won, facts: Mapping[int, LaneFacts]
+    connection: db.RawConnection, ended: Sequence[Ended], won: Won, facts: Mapping[int, LaneFacts]
 ) -> None:
     answers = [
         f"{row.id}\t{row.created_at.isoformat()}\t{facts[row.id >> BLOCK_BITS].tenant_id}\t".encode()
@@ -179,7 +193,7 @@ def _store_answers(
             copy.write(b"\n".join(answers))
 
 
-def _sums(ended: Sequence[Ended], won: _Won, facts: Mapping[int, LaneFacts]) -> Sums:
+def _sums(ended: Sequence[Ended], won: Won, facts: Mapping[int, LaneFacts]) -> Sums:
     """What statistics gain."""
     hour = hour_of(next(iter(won.values()))["ended_at"])
     sums = Sums()
@@ -200,7 +214,7 @@ def _sums(ended: Sequence[Ended], won: _Won, facts: Mapping[int, LaneFacts]) -> 
     return sums
 
 
-def _tally(ended: Sequence[Ended], won: _Won) -> dict[UUID, ending.Tally]:
+def _tally(ended: Sequence[Ended], won: Won) -> dict[UUID, ending.Tally]:
     """What each batch's counters gain."""
     tallies: dict[UUID, ending.Tally] = {}
     for row in ended:

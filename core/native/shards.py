@@ -1,0 +1,249 @@
+"""Native shards in the database: claimed for their next step, held under a fence while a worker takes it, changed.
+
+A worker's hold on a shard is a lease of its own, extended while a step runs. Whoever holds an older fence changes
+nothing: each change here names the fence and raises Superseded when it has passed on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+
+from core import db, partitions
+from core.db import RawConnection
+from core.ids import BLOCK_BITS
+from core.native.states import CancelReason, ShardState
+
+#: A step whose worker died is taken by another after this long, in seconds; workers extend it every BEAT_SECONDS.
+LEASE_SECONDS = 30.0
+BEAT_SECONDS = 8.0
+
+
+class Superseded(Exception):
+    """Another worker holds this shard by now, or it is gone."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Shard:
+    """A shard as the worker that holds it knows it."""
+
+    id: UUID
+    fence: int
+    batch_id: UUID
+    lane_id: int
+    tenant_id: UUID
+    project_id: UUID
+    connection_id: UUID
+    provider: str
+    model: str
+    created_at: datetime
+    first_n: int
+    rows: int
+    remaining: int
+    input_tokens: int
+    output_tokens: int
+    state: ShardState
+    rounds: int
+    cancel_reason: CancelReason | None
+    cancel_sent_at: datetime | None
+    file_id: str | None
+    remote_id: str | None
+    endpoint: str | None
+    sent_rows: int | None
+    create_started_at: datetime | None
+    sent_at: datetime | None
+    remote_completed: int | None
+    failures: int
+    #: the batch's: rows without an answer go to real time unless it asked for `native`
+    processing: str
+    prompt_caching: bool
+    now: datetime
+
+    @property
+    def first_id(self) -> int:
+        """The completion id of its first row."""
+        return (self.lane_id << BLOCK_BITS) + self.first_n
+
+    @property
+    def end_id(self) -> int:
+        """The completion id after that of its last row."""
+        return self.first_id + self.rows
+
+    @property
+    def tag(self) -> str:
+        """Names this round of this shard at the provider."""
+        return f"{self.id.hex}-{self.rounds + 1 if self.state is ShardState.WAITING else self.rounds}"
+
+
+def claim_due(limit: int = 100) -> list[tuple[UUID, int]]:
+    """Claim shards whose next step is due, for their doorbells: (id, new fence) of each.
+
+    A shard that waits to be sent is left alone while its batch is paused or its connection stopped.
+    """
+    with db.connection() as connection:
+        rows = connection.execute(_CLAIM, {"lease": LEASE_SECONDS, "limit": limit}).fetchall()
+    return [(row["id"], row["fence"]) for row in rows]
+
+
+def begin(shard_id: UUID, fence: int) -> Shard | None:
+    """The shard, if the fence is still the current one; its lease runs from now."""
+    with db.connection() as connection:
+        row = connection.execute(_BEGIN, {"id": shard_id, "fence": fence, "lease": LEASE_SECONDS}).fetchone()
+    if row is None:
+        return None
+    row["state"] = ShardState(row["state"])
+    row["cancel_reason"] = CancelReason(row["cancel_reason"]) if row["cancel_reason"] else None
+    return Shard(**row)
+
+
+def beat(shard: Shard) -> bool:
+    """Keep the hold on a shard; False if it has passed on."""
+    with db.connection() as connection:
+        found = connection.execute(
+            "UPDATE native_shard SET lease_expires_at = now() + make_interval(secs => %s)"
+            " WHERE id = %s AND fence = %s RETURNING id",
+            (LEASE_SECONDS, shard.id, shard.fence),
+        ).fetchone()
+    return found is not None
+
+
+def change(connection: RawConnection, shard: Shard, **values: Any) -> None:
+    """Set columns of a shard that is held. Raises Superseded; call it before anything else in its transaction."""
+    columns = sql.SQL(", ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in values
+    )
+    statement = sql.SQL("UPDATE native_shard SET {} WHERE id = %(_id)s AND fence = %(_fence)s RETURNING id").format(
+        columns
+    )
+    if connection.execute(statement, {**values, "_id": shard.id, "_fence": shard.fence}).fetchone() is None:
+        raise Superseded
+    for name, value in values.items():
+        if hasattr(shard, name):
+            setattr(shard, name, value)
+
+
+def release(shard: Shard, *, after_seconds: float, error: str | None = None) -> None:
+    """End the hold: the next step is due after this long. With an error the step failed, and counts as such."""
+    with db.connection() as connection:
+        connection.execute(
+            _RELEASE,
+            {
+                "id": shard.id,
+                "fence": shard.fence,
+                "after": after_seconds,
+                "error": error[:2000].replace("\0", "") if error else None,
+                "failed": error is not None,
+            },
+        )
+
+
+def may_send(connection: RawConnection, shard: Shard) -> bool:
+    """Whether the batch still wants the shard sent, as of this transaction, which keeps it so until it commits."""
+    row = connection.execute(
+        "SELECT status IN ('pending', 'processing') AS runs FROM batch WHERE id = %s FOR SHARE", (shard.batch_id,)
+    ).fetchone()
+    wanted = connection.execute(
+        "SELECT cancel_reason IS NULL AS wanted FROM native_shard WHERE id = %s", (shard.id,)
+    ).fetchone()
+    return bool(row and row["runs"] and wanted and wanted["wanted"])
+
+
+def wake_waiting(connection: RawConnection, shard: Shard) -> None:
+    """Try shards again that wait for room in the queue in which this one has ended."""
+    connection.execute(
+        "UPDATE native_shard SET due_at = now() WHERE connection_id = %s AND model = %s AND state = %s"
+        " AND due_at > now() AND id <> %s",
+        (shard.connection_id, shard.model, ShardState.WAITING, shard.id),
+    )
+
+
+def others_sent(connection: RawConnection, shard: Shard) -> bool:
+    """Whether other shards of the same connection and model are at the provider."""
+    row = connection.execute(
+        "SELECT 1 FROM native_shard WHERE connection_id = %s AND model = %s AND state = %s AND id <> %s LIMIT 1",
+        (shard.connection_id, shard.model, ShardState.SENT, shard.id),
+    ).fetchone()
+    return row is not None
+
+
+def split(connection: RawConnection, shard: Shard, keep: int) -> None:
+    """Keep the first `keep` rows of the range of a shard that has not been sent; the others become a shard of their own."""
+    members = members_of(connection, shard.created_at, shard.first_id + keep, shard.end_id)
+    share = Decimal(members) / max(shard.remaining, 1)
+    moved = {"inputs": int(shard.input_tokens * share), "outputs": int(shard.output_tokens * share), "members": members}
+    connection.execute(_SPLIT_OFF, {"id": shard.id, "keep": keep, "share": share, **moved})
+    change(
+        connection,
+        shard,
+        rows=keep,
+        remaining=shard.remaining - members,
+        input_tokens=shard.input_tokens - moved["inputs"],
+        output_tokens=shard.output_tokens - moved["outputs"],
+        file_id=None,
+    )
+    connection.execute(
+        "UPDATE native_shard SET reserved_usd = reserved_usd - round(reserved_usd * %s, 10) WHERE id = %s",
+        (share, shard.id),
+    )
+
+
+def members_of(connection: RawConnection, created_at: datetime, first_id: int, end_id: int) -> int:
+    """How many rows of a range are pending and have no lease."""
+    row = connection.execute(
+        f"SELECT count(*) AS members FROM {partitions.holding(connection, 'completion', created_at)} c"  # noqa: S608
+        " WHERE c.id >= %s AND c.id < %s AND c.status = 'pending'"
+        " AND NOT EXISTS (SELECT FROM lease WHERE lease.completion_id = c.id)",
+        (first_id, end_id),
+    ).fetchone()
+    return int(row["members"]) if row else 0
+
+
+# A holder that never let go has died, or its doorbell was lost: that counts as a failure of the step, so that a shard
+# which takes its workers down does not go round for ever.
+# What waits to be sent needs a running batch and a connection that works; what is at the provider is looked after
+# whatever became of its batch.
+_CLAIM = """
+UPDATE native_shard SET fence = fence + 1, lease_expires_at = now() + make_interval(secs => %(lease)s),
+    failures = failures + (lease_expires_at IS NOT NULL)::int
+WHERE id IN (
+    SELECT shard.id FROM native_shard shard
+    WHERE shard.state <> 'cleaned' AND shard.due_at <= now()
+      AND (shard.state <> 'taken_in' OR shard.remote_id IS NOT NULL OR shard.file_id IS NOT NULL)
+      AND (shard.lease_expires_at IS NULL OR shard.lease_expires_at < now())
+      AND (shard.state <> 'waiting' OR shard.create_started_at IS NOT NULL OR (
+          EXISTS (SELECT FROM batch WHERE batch.id = shard.batch_id AND batch.status IN ('pending', 'processing'))
+          AND EXISTS (SELECT FROM connection c WHERE c.id = shard.connection_id AND c.state = 'active')
+      ))
+    ORDER BY shard.due_at LIMIT %(limit)s FOR UPDATE OF shard SKIP LOCKED
+)
+RETURNING id, fence
+"""
+
+_BEGIN = """
+UPDATE native_shard shard SET lease_expires_at = now() + make_interval(secs => %(lease)s)
+WHERE shard.id = %(id)s AND shard.fence = %(fence)s AND shard.state <> 'cleaned'
+RETURNING shard.id, fence, batch_id, lane_id, tenant_id, project_id, connection_id, provider, model, created_at,
+    first_n, rows, remaining, input_tokens, output_tokens, state, rounds, cancel_reason, cancel_sent_at, file_id,
+    remote_id, endpoint, sent_rows, create_started_at, sent_at, remote_completed, failures, now() AS now,
+    coalesce((SELECT processing FROM batch WHERE batch.id = shard.batch_id), 'auto') AS processing,
+    coalesce((SELECT prompt_caching FROM batch WHERE batch.id = shard.batch_id), false) AS prompt_caching
+"""
+
+_RELEASE = """
+UPDATE native_shard SET lease_expires_at = NULL, due_at = now() + make_interval(secs => %(after)s),
+    failures = CASE WHEN %(failed)s THEN failures + 1 ELSE 0 END, last_error = coalesce(%(error)s, last_error)
+WHERE id = %(id)s AND fence = %(fence)s
+"""
+
+_SPLIT_OFF = """
+INSERT INTO native_shard (id, batch_id, lane_id, tenant_id, project_id, connection_id, provider, model, created_at,
+    first_n, rows, remaining, input_tokens, output_tokens, reserved_usd, rounds)
+SELECT gen_random_uuid(), batch_id, lane_id, tenant_id, project_id, connection_id, provider, model, created_at,
+    first_n + %(keep)s, rows - %(keep)s, %(members)s, %(inputs)s, %(outputs)s, round(reserved_usd * %(share)s, 10), rounds
+FROM native_shard WHERE id = %(id)s
+"""
