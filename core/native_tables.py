@@ -69,6 +69,8 @@ class NativeShard(SQLModel, table=True):
     cancel_sent_at: datetime | None = _time()
     #: rows without an answer leave it: for real time, for another round, or to their end
     handing_back: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    #: the provider will not take it, however often it is sent
+    refused: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     #: the provider's ids; they never reach a caller
     file_id: str | None = _words()
     remote_id: str | None = _words()

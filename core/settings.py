@@ -54,8 +54,10 @@ class Settings(BaseSettings):
     metrics_port: int = 0
     #: so many tenants, the oldest, have metrics of their own; 0: nothing is counted by tenant
     metrics_tenant_labels: int = Field(default=0, ge=0, le=1000)
-    #: with `processing: auto`, fewer rows of one model than this run in real time
-    native_min_rows: int = 1000
+    #: `auto` sends no fewer rows of one model through a provider's batch API
+    native_min_rows: int = Field(default=1000, ge=1)
+    #: how often a provider's batch is looked at when it is new or is to end, in seconds; up to 30 times this in between
+    native_poll_seconds: float = Field(default=10.0, gt=0)
     max_body_bytes: int = 1 << 30
     #: a JSON body that is not streamed (everything but NDJSON)
     max_json_bytes: int = 64 << 20

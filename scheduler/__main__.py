@@ -19,6 +19,7 @@ from core.metrics_dispatch import timed  # noqa: E402
 from scheduler import retention, tasks  # noqa: E402
 from scheduler.dispatch import Dispatcher  # noqa: E402
 from scheduler.leader import lead  # noqa: E402
+from scheduler.native import Native  # noqa: E402
 from scheduler.poller import Poller  # noqa: E402
 
 log = logging.getLogger("scheduler")
@@ -33,6 +34,7 @@ def main() -> int:
         "stops and windows": tasks.stops_and_windows,
         "rescue": tasks.Rescue(broker).tick,
         "webhooks": tasks.Webhooks(broker).tick,
+        "native batches": Native(broker).tick,
         "housekeeping": tasks.housekeeping,
         "retention": retention.remove_old,
     }
@@ -58,7 +60,7 @@ def main() -> int:
 def _wake_on_news(pollers: list[Poller]) -> None:
     for _ in notifications.listen(("llm_dispatch",)):
         for poller in pollers:
-            if poller.name in ("dispatch", "stops and windows", "webhooks"):
+            if poller.name in ("dispatch", "stops and windows", "webhooks", "native batches"):
                 poller.wake()
 
 

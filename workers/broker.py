@@ -7,8 +7,9 @@ from uuid import UUID
 
 import dramatiq
 
-from core.dispatch.doorbell import DELIVER_WEBHOOK, EXECUTE_SLICE, QUEUE, DoorbellBroker, make_broker
+from core.dispatch.doorbell import DELIVER_WEBHOOK, DRIVE_SHARD, EXECUTE_SLICE, QUEUE, DoorbellBroker, make_broker
 from workers.execute import Executor
+from workers.native import take_step
 from workers.webhook import deliver
 
 
@@ -25,5 +26,10 @@ def build(executor: Executor) -> DoorbellBroker:
     def deliver_webhook(delivery_id: str, fence: int) -> None:
         """Make one attempt at one delivery, in a greenlet of its own so that a slow receiver holds nobody up."""
         executor.aside(lambda: deliver(UUID(delivery_id), fence))
+
+    @dramatiq.actor(actor_name=DRIVE_SHARD, queue_name=QUEUE, broker=broker)
+    def drive_shard(shard_id: str, fence: int) -> None:
+        """Take one step of one native shard, in a greenlet of its own."""
+        executor.aside(lambda: take_step(executor, UUID(shard_id), fence))
 
     return broker

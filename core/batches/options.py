@@ -28,6 +28,7 @@ NAMES = frozenset(
         "priority",
         "max_cost_usd",
         "max_error_rate",
+        "prompt_caching",
     }
 )
 
@@ -44,6 +45,8 @@ class BatchOptions:
     max_error_rate: float | None = None
     webhook_url: str | None = None
     retry_of: UUID | None = None
+    #: native requests that begin alike are put together and marked for the provider's prompt cache
+    prompt_caching: bool = True
     #: called with the new batch's id inside its transaction, right before the commit
     on_commit: Callable[[RawConnection, UUID], None] | None = None
 
@@ -79,10 +82,8 @@ def parse(given: dict[str, Any], check_url: Callable[[str], object]) -> BatchOpt
         )
 
     processing = given.get("processing") or Processing.AUTO
-    if processing == Processing.NATIVE:
-        refuse("processing", "`native` is not offered yet; use `auto` or `realtime`")
-    elif processing not in (Processing.AUTO, Processing.REALTIME):
-        refuse("processing", "must be `auto` or `realtime`")
+    if processing not in list(Processing):
+        refuse("processing", "must be `auto`, `realtime` or `native`")
 
     window = 86400
     if given.get("completion_window") is not None:
@@ -107,6 +108,10 @@ def parse(given: dict[str, Any], check_url: Callable[[str], object]) -> BatchOpt
         if max_error_rate is None or not 0 <= max_error_rate <= 1:
             refuse("max_error_rate", "must be a number from 0 to 1, the share of rows that may fail")
 
+    prompt_caching = _switch(given.get("prompt_caching"))
+    if prompt_caching is None:
+        refuse("prompt_caching", "must be true or false")
+
     webhook_url = given.get("webhook_url")
     if webhook_url is not None:
         if not _plain(webhook_url) or len(webhook_url) > 2048:
@@ -128,6 +133,7 @@ def parse(given: dict[str, Any], check_url: Callable[[str], object]) -> BatchOpt
         max_cost_usd=max_cost,
         max_error_rate=max_error_rate,
         webhook_url=webhook_url,
+        prompt_caching=prompt_caching is True,
     )
 
 
@@ -143,6 +149,13 @@ def _pairs(value: object) -> bool:
         and all(_plain(key) and 1 <= len(key) <= 64 for key in value)
         and all(_plain(text) and len(text) <= 512 for text in value.values())
     )
+
+
+def _switch(value: object) -> bool | None:
+    """True if absent; a truth value, or its text as a query carries it; None if it is neither."""
+    if value is None or isinstance(value, bool):
+        return value is not False
+    return {"true": True, "false": False}.get(value) if isinstance(value, str) else None
 
 
 def _number(value: object, kind: type[int] | type[float], default: Any) -> Any:

@@ -30,6 +30,7 @@ class OpenLane:
     connection_id: UUID
     provider: str
     model: str
+    #: its rows, or in a native lane those that shards have gathered: the others are not dispatched
     total: int
     next_n: int
     requests_per_minute: int | None
@@ -181,7 +182,8 @@ def slices(lane: OpenLane, rows: list[tuple[int, int]], size: int) -> list[Slice
 
 _OPEN_LANES = """
 SELECT lane.id, lane.batch_id, lane.tenant_id, tenant.weight, batch.priority, lane.created_at, lane.connection_id,
-       lane.provider, lane.model, lane.total, lane.next_n,
+       lane.provider, lane.model, lane.next_n,
+       CASE WHEN lane.processing = 'realtime' THEN lane.total ELSE lane.next_n END AS total,
        c.requests_per_minute, c.tokens_per_minute, c.max_concurrency,
        batch.max_cost_usd - batch.cost_usd - batch.reserved_usd AS budget_left_usd
 FROM batch
@@ -189,7 +191,7 @@ JOIN lane ON lane.batch_id = batch.id
 JOIN tenant ON tenant.id = batch.tenant_id
 JOIN connection c ON c.id = lane.connection_id
 WHERE batch.ended_at IS NULL AND batch.status IN ('pending', 'processing') AND c.state = 'active'
-  AND (lane.next_n < lane.total OR lane.id = ANY(%(due)s))
+  AND ((lane.next_n < lane.total AND lane.processing = 'realtime') OR lane.id = ANY(%(due)s))
 ORDER BY batch.priority DESC, batch.created_at, lane.id
 """
 
@@ -207,7 +209,7 @@ WITH running AS MATERIALIZED (
     SELECT id, tenant_id FROM batch WHERE id = %(batch)s AND status IN ('pending', 'processing') FOR NO KEY UPDATE
 ), moved AS (
     UPDATE lane SET next_n = next_n + %(count)s
-    FROM running WHERE lane.id = %(lane)s AND lane.next_n = %(next_n)s
+    FROM running WHERE lane.id = %(lane)s AND lane.next_n = %(next_n)s AND lane.processing = 'realtime'
     RETURNING lane.id, lane.created_at, lane.connection_id, running.id AS batch_id, running.tenant_id
 ), counted AS (
     UPDATE batch SET dispatched = dispatched + %(count)s, status = 'processing',

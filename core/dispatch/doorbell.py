@@ -1,4 +1,4 @@
-"""Doorbells: Dramatiq messages that tell a worker which rows or deliveries wait for it. They carry ids, never truth.
+"""Doorbells: Dramatiq messages that tell a worker which rows, deliveries or shards wait for it: ids, never truth.
 
 A message that is lost, repeated, reordered or late changes nothing but time: the worker asks the database whether
 it may start (core/dispatch/start.py), and what nobody started is rung again (core/dispatch/recover.py).
@@ -19,7 +19,8 @@ from core.settings import settings
 
 EXECUTE_SLICE = "execute_slice"
 DELIVER_WEBHOOK = "deliver_webhook"
-#: One queue for both: each queue that a worker listens to is one more poll of Redis.
+DRIVE_SHARD = "drive_shard"
+#: One queue for all: each queue that a worker listens to is one more poll of Redis.
 QUEUE = "doorbells"
 
 #: Rows in one message: few enough to spread over workers, enough to make the message's own cost vanish.
@@ -87,12 +88,17 @@ def ring(broker: RedisBroker, slices: Iterable[Slice]) -> None:
 
 def ring_webhook(broker: RedisBroker, delivery_id: UUID, fence: int) -> None:
     """Send one message for a webhook delivery."""
+    _ring_one(broker, DELIVER_WEBHOOK, delivery_id, fence)
+
+
+def ring_shard(broker: RedisBroker, shard_id: UUID, fence: int) -> None:
+    """Send one message for the next step of a native shard."""
+    _ring_one(broker, DRIVE_SHARD, shard_id, fence)
+
+
+def _ring_one(broker: RedisBroker, actor_name: str, claimed_id: UUID, fence: int) -> None:
     broker.enqueue(
         dramatiq.Message(
-            queue_name=QUEUE,
-            actor_name=DELIVER_WEBHOOK,
-            args=(str(delivery_id), fence),
-            kwargs={},
-            options={},
+            queue_name=QUEUE, actor_name=actor_name, args=(str(claimed_id), fence), kwargs={}, options={}
         )
     )

@@ -19,7 +19,7 @@ from core.ids import BLOCK_BITS
 from core.logbook import bodies
 from core.rollup import Key, Sums, hour_of
 from core.settings import settings
-from core.states import Action, FailureReason, Processing, RowStatus
+from core.states import Action, FailureReason, RowStatus
 
 #: A row that took so many workers down with it ends as worker_crashed.
 MAX_CRASHES = 3
@@ -152,7 +152,7 @@ def _sweep(stopped: _Stopped) -> int:
     swept = len(waiting)
     with db.connection() as connection:
         lane = connection.execute(
-            "SELECT id, created_at, next_n, total, tenant_id, project_id, provider, model, now() AS now"
+            "SELECT id, created_at, next_n, total, tenant_id, project_id, provider, model, processing, now() AS now"
             " FROM lane WHERE batch_id = %s AND next_n < total"
             " ORDER BY id LIMIT 1 FOR UPDATE",
             (stopped.id,),
@@ -173,9 +173,9 @@ def _sweep_fresh(connection: db.RawConnection, stopped: _Stopped, lane: DictRow)
     connection.execute("UPDATE lane SET next_n = next_n + %s WHERE id = %s", (count, lane["id"]))
     connection.execute(
         f"UPDATE {partitions.holding(connection, 'completion', lane['created_at'])}"  # noqa: S608
-        " SET status = %s, error_type = %s, error_message = %s, ended_at = now(), model_called = model"
+        " SET status = %s, error_type = %s, error_message = %s, ended_at = now(), model_called = model, processing = %s"
         " WHERE id >= %s AND id < %s AND status = 'pending'",
-        (stopped.row_status, stopped.reason, stopped.message, first, first + count),
+        (stopped.row_status, stopped.reason, stopped.message, lane["processing"], first, first + count),
     )
     if bodies.not_kept(connection, [lane["project_id"]]):
         bodies.remove_request_range(connection, lane["created_at"], first, first + count)
@@ -185,7 +185,7 @@ def _sweep_fresh(connection: db.RawConnection, stopped: _Stopped, lane: DictRow)
         tally.causes[stopped.reason] = (count, stopped.message)
     ending.count(connection, {stopped.id: tally})
     sums = Sums()
-    kind = (lane["provider"], lane["model"], Processing.REALTIME, stopped.row_status, stopped.reason)
+    kind = (lane["provider"], lane["model"], lane["processing"], stopped.row_status, stopped.reason)
     sums.count(Key(lane["project_id"], hour_of(lane["now"]), *kind), lane["tenant_id"], count)
     sums.write(connection)
     return count
@@ -286,6 +286,9 @@ WHERE batch.ended_at IS NULL AND batch.status IN ('pending', 'processing') AND c
       SELECT FROM lane WHERE lane.batch_id = batch.id AND lane.connection_id = c.id
       AND (lane.next_n < lane.total OR EXISTS (
           SELECT FROM lease WHERE lease.lane_id = lane.id AND lease.call_started_at IS NULL
+      ) OR EXISTS (
+          SELECT FROM native_shard shard WHERE shard.lane_id = lane.id AND shard.batch_id = batch.id
+          AND (shard.state = 'waiting' OR shard.handing_back)
       ))
   )
 RETURNING batch.id

@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("cancel_asked_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("cancel_sent_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("handing_back", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("refused", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("file_id", sa.Text(), nullable=True),
         sa.Column("remote_id", sa.Text(), nullable=True),
         sa.Column("endpoint", sa.Text(), nullable=True),
