@@ -178,6 +178,12 @@ class BatchBody(ma.Schema):
     priority = fields.Integer(validate=validate.Range(-10, 10), metadata={"default": 0})
     max_cost_usd = fields.String(allow_none=True, metadata={"examples": ["12.50"]})
     max_error_rate = fields.Float(allow_none=True, validate=validate.Range(0, 1))
+    prompt_caching = fields.Boolean(
+        metadata={
+            "default": True,
+            "description": "Native: rows that begin alike are sent together and marked for the provider's prompt cache",
+        }
+    )
 
 
 class CountsSchema(ma.Schema):
@@ -209,6 +215,30 @@ class CauseSchema(ma.Schema):
     message = fields.String()
 
 
+class WaySchema(ma.Schema):
+    """How the rows for one model are run, and why."""
+
+    provider = fields.String()
+    model = fields.String()
+    rows = fields.Integer()
+    processing = fields.String(validate=validate.OneOf(["realtime", "native"]))
+    reason = fields.String()
+
+
+class NativeSchema(ma.Schema):
+    """What went through the providers' batch APIs."""
+
+    shards = fields.Integer(metadata={"description": "Batches of the provider that the rows make"})
+    shards_waiting = fields.Integer(metadata={"description": "Still to be sent: there is no room in the queue yet"})
+    shards_at_provider = fields.Integer()
+    rows_answered = fields.Integer(metadata={"description": "Answered at the price of the batch API"})
+    rows_returned = fields.Integer(metadata={"description": "Taken back and run in real time, at the full price"})
+    wasted_rows = fields.Integer(
+        metadata={"description": "Answered by the provider's batch after they had been taken back: paid twice"}
+    )
+    wasted_usd = fields.String(metadata={"description": "What those cost; not part of cost_usd"})
+
+
 class BatchSchema(ma.Schema):
     """A batch and how far it is."""
 
@@ -217,7 +247,9 @@ class BatchSchema(ma.Schema):
     status = fields.String(validate=validate.OneOf([status.value for status in BatchStatus]))
     status_reason = fields.String(allow_none=True, metadata={"description": "Why it is paused or failed"})
     status_message = fields.String(allow_none=True)
-    processing = fields.String()
+    processing = fields.String(metadata={"description": "As it was asked for"})
+    processing_plan = fields.List(fields.Nested(WaySchema))
+    native = fields.Nested(NativeSchema, allow_none=True)
     priority = fields.Integer()
     created_at = fields.DateTime()
     started_at = fields.DateTime(allow_none=True)
@@ -229,6 +261,7 @@ class BatchSchema(ma.Schema):
     savings_usd = fields.String()
     max_cost_usd = fields.String(allow_none=True)
     max_error_rate = fields.Float(allow_none=True)
+    prompt_caching = fields.Boolean()
     progress = fields.Nested(ProgressSchema)
     errors = fields.List(fields.Nested(CauseSchema), metadata={"description": "The top causes of failed rows"})
     webhook_url = fields.String(allow_none=True)

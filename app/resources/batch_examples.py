@@ -38,11 +38,12 @@ def _option(name: str, description: str) -> dict[str, Any]:
 NDJSON_PARAMETERS = (
     _option("name", "the batch's name"),
     _option("metadata[key]", "one pair of its metadata; repeat with other keys"),
-    _option("processing", "auto or realtime"),
+    _option("processing", "auto, realtime or native"),
     _option("completion_window", "1h to 7d"),
     _option("priority", "-10 to 10"),
     _option("max_cost_usd", "pause at this cost"),
     _option("max_error_rate", "stop at this share of failed rows, 0 to 1"),
+    _option("prompt_caching", "true or false"),
     _option("webhook_url", "called when it has ended"),
 )
 
@@ -53,6 +54,10 @@ BATCH: dict[str, Any] = {
     "status_reason": None,
     "status_message": None,
     "processing": "realtime",
+    "processing_plan": [
+        {"provider": "openai", "model": "gpt-4", "rows": 2, "processing": "realtime", "reason": "asked for"}
+    ],
+    "native": None,
     "priority": 0,
     "created_at": "2026-11-23T12:00:00.000000Z",
     "started_at": "2026-11-23T12:00:00.210000Z",
@@ -72,6 +77,7 @@ BATCH: dict[str, Any] = {
     "savings_usd": "0",
     "max_cost_usd": None,
     "max_error_rate": None,
+    "prompt_caching": True,
     "progress": {"rows_per_second": 0.71, "eta": "2026-11-23T12:00:02.800000Z", "waiting_for": "answers of providers"},
     "errors": [],
     "webhook_url": "https://example.com/batch-complete",

@@ -20,11 +20,14 @@ from core.errors import FieldError, InvalidInput, TooLarge
 from core.identity import Principal
 from core.ids import BLOCK_BITS, new_id
 from core.json_input import BadJson, loads
+from core.limits.types import Configured
+from core.native import outlook
+from core.native.choice import Choice, choose, names_tier, obstacle_to
 from core.params import embeddings
 from core.providers import adapter_for
 from core.routing import Route
 from core.settings import settings
-from core.states import ProviderType
+from core.states import Processing, ProviderType
 
 #: Rows that are checked, then written, together: the most that one submission holds in memory.
 CHUNK_ROWS = 2000
@@ -48,13 +51,18 @@ class Row:
     body: bytes
     estimated_input: int
     estimated_output: int
+    #: it names a service tier, so that no native batch can hold it
+    names_tier: bool
 
 
 @dataclass(slots=True)
 class _Lane:
     id: int
     route: Route
+    names_tier: bool
     rows: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 def submit(
@@ -81,7 +89,7 @@ def submit(
         # A slow upload leaves the transaction idle between two chunks.
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = '15min'")
         created_at = _insert_batch(connection, principal, batch_id, options)
-        writer = _Writer(connection, principal, batch_id, created_at)
+        writer = _Writer(connection, principal, batch_id, created_at, options)
         for chunk in reader.chunks(rows):
             duplicates = writer.taken(chunk)
             for row in chunk:
@@ -207,7 +215,8 @@ class Reader:
                 )
                 # A copy: what orjson gives keeps the room it was written in, up to 13 times its length.
                 body = memoryview(orjson.dumps(row)).tobytes()
-                return Row(line, custom_id, row["model"], to, body, estimate_in, estimate_out)
+                tier = "service_tier" in row and names_tier(row)
+                return Row(line, custom_id, row["model"], to, body, estimate_in, estimate_out, tier)
         for each in wrong:
             self.refuse(line, each.pointer, each.message)
         return None
@@ -217,14 +226,20 @@ class _Writer:
     """Writes checked rows with COPY, each to the lane of its connection and model."""
 
     def __init__(
-        self, connection: db.RawConnection, principal: Principal, batch_id: UUID, created_at: datetime
+        self,
+        connection: db.RawConnection,
+        principal: Principal,
+        batch_id: UUID,
+        created_at: datetime,
+        options: BatchOptions,
     ) -> None:
+        self.options = options
         self.connection = connection
         self.principal = principal
         self.batch_id = batch_id
         self.created_at = created_at
         self.total = 0
-        self.lanes: dict[tuple[str, str], _Lane] = {}
+        self.lanes: dict[tuple[str, str, bool], _Lane] = {}
         self._owner = f"{created_at.isoformat()}\t{principal.tenant_id}\t"
 
     def taken(self, chunk: list[Row]) -> set[str]:
@@ -245,9 +260,11 @@ class _Writer:
         middle = f"\t{self._owner}{self.principal.project_id}\t{self.batch_id}\t"
         request_middle = f"\t{self._owner}".encode()
         for row in chunk:
-            lane = self._lane(row.route)
+            lane = self._lane(row)
             row_id = lane.id << BLOCK_BITS | lane.rows
             lane.rows += 1
+            lane.input_tokens += row.estimated_input
+            lane.output_tokens += row.estimated_output
             digest = hashlib.sha256(row.body).hexdigest()
             completions.append(
                 f"{row_id}{middle}{_escape(row.custom_id)}\t{_escape(row.model)}\t{_escape(row.route.model)}"
@@ -268,8 +285,8 @@ class _Writer:
         with self.connection.cursor() as cursor:
             cursor.executemany(
                 "INSERT INTO lane (id, batch_id, tenant_id, project_id, created_at, connection_id, provider, model,"
-                " total)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                " total, processing, processing_reason)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
                 [
                     (
                         lane.id,
@@ -281,19 +298,48 @@ class _Writer:
                         lane.route.provider,
                         lane.route.model,
                         lane.rows,
+                        choice.processing,
+                        choice.reason,
                     )
                     for lane in self.lanes.values()
+                    for choice in (self._choice(lane),)
                 ],
             )
             cursor.execute("UPDATE batch SET total = %s WHERE id = %s", (self.total, self.batch_id))
 
-    def _lane(self, found: Route) -> _Lane:
-        key = (found.connection.id, found.model)
+    def _choice(self, lane: _Lane) -> Choice:
+        """How the rows of a lane are run; their time in real time is worked out only where it decides."""
+        asked, least = self.options.processing, settings().native_min_rows
+        model = catalogue.find(lane.route.model, lane.route.provider)
+        obstacle = obstacle_to(asked, model, tier_of_its_own=lane.names_tier)
+        seconds = 0.0
+        if asked is Processing.AUTO and obstacle is None and lane.rows >= least:
+            connection_id = UUID(lane.route.connection.id)
+            row = self.connection.execute(
+                "SELECT requests_per_minute, tokens_per_minute, max_concurrency FROM connection WHERE id = %s",
+                (connection_id,),
+            ).fetchone()
+            limits = outlook.limits_of(connection_id, lane.route.model, Configured(**row) if row else Configured())
+            capacity = outlook.capacity(self.connection)
+            seconds = limits.seconds(lane.rows, lane.input_tokens, lane.output_tokens, capacity=capacity)
+        return choose(
+            asked,
+            lane.route.model,
+            rows=lane.rows,
+            min_rows=least,
+            window_seconds=self.options.window_seconds,
+            realtime_seconds=seconds,
+            obstacle=obstacle,
+        )
+
+    def _lane(self, row: Row) -> _Lane:
+        found = row.route
+        key = (found.connection.id, found.model, row.names_tier)
         lane = self.lanes.get(key)
         if lane is None:
             if len(self.lanes) >= MAX_LANES:
                 raise TooLarge(f"a batch takes at most {MAX_LANES} different models; split it")
-            lane = self.lanes[key] = _Lane(new_block(self.connection), found)
+            lane = self.lanes[key] = _Lane(new_block(self.connection), found, row.names_tier)
         return lane
 
 
@@ -332,8 +378,8 @@ def _insert_batch(
     created_at: datetime = row["now"]
     connection.execute(
         "INSERT INTO batch (id, tenant_id, project_id, created_at, name, labels, processing, priority, max_cost_usd,"
-        " max_error_rate, webhook_url, retry_of, expires_at, total)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0)",
+        " max_error_rate, webhook_url, retry_of, prompt_caching, expires_at, total)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0)",
         (
             batch_id,
             principal.tenant_id,
@@ -347,6 +393,7 @@ def _insert_batch(
             options.max_error_rate,
             options.webhook_url,
             options.retry_of,
+            options.prompt_caching,
             created_at + timedelta(seconds=options.window_seconds),
         ),
     )

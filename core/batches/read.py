@@ -13,6 +13,7 @@ from uuid import UUID
 from core import db, ids, limits
 from core.errors import FieldError, InvalidInput, NotFound, Unavailable
 from core.identity import Principal
+from core.native import plans
 from core.states import BatchStatus
 
 #: Causes of failed rows that a batch object names.
@@ -65,7 +66,7 @@ def batch_object(connection: db.RawConnection, batch_id: UUID) -> dict[str, Any]
     row = connection.execute(sql, {"id": batch_id}).fetchone()
     if row is None:
         raise NotFound
-    return _batch(row, _causes(connection, [batch_id]).get(batch_id, []))
+    return _batch(row, _causes(connection, [batch_id]).get(batch_id, []), plans.of(connection, [batch_id])[batch_id])
 
 
 def page(
@@ -104,9 +105,10 @@ def page(
     with db.connection(principal.tenant_id) as connection:
         rows = connection.execute(sql, values).fetchall()
         more, rows = len(rows) > limit, rows[:limit]
-        causes = _causes(connection, [row["id"] for row in rows])
+        found = [row["id"] for row in rows]
+        causes, ways = _causes(connection, found), plans.of(connection, found)
     return {
-        "data": [_batch(row, causes.get(row["id"], [])) for row in rows],
+        "data": [_batch(row, causes.get(row["id"], []), ways[row["id"]]) for row in rows],
         "has_more": more,
         "next_cursor": _cursor(rows[-1]["created_at"], rows[-1]["id"]) if more else None,
     }
@@ -118,8 +120,14 @@ def _select(leases: str) -> str:
     `lease` holds only rows in flight or waiting to be tried again: one pass over it is bounded.
     """
     return f"""
-SELECT batch.*, now() AS now, coalesce(running.rung, 0) AS rung, coalesce(running.waiting, 0) AS waiting
+SELECT batch.*, now() AS now, coalesce(running.rung, 0) AS rung, coalesce(running.waiting, 0) AS waiting,
+       coalesce(native.at_provider, 0) AS at_provider, coalesce(native.gathered, 0) AS gathered
 FROM batch
+LEFT JOIN LATERAL (
+    SELECT sum(remaining) FILTER (WHERE state = 'sent' AND NOT handing_back) AS at_provider,
+           sum(remaining) FILTER (WHERE state <> 'sent' OR handing_back) AS gathered
+    FROM native_shard WHERE native_shard.batch_id = batch.id AND batch.ended_at IS NULL
+) AS native ON true
 LEFT JOIN (
     SELECT batch_id,
            count(*) FILTER (WHERE call_started_at IS NOT NULL OR rung_at IS NOT NULL) AS rung,
@@ -146,9 +154,9 @@ def _causes(connection: db.RawConnection, batches: list[UUID]) -> dict[UUID, lis
     return found
 
 
-def _batch(row: dict[str, Any], causes: list[dict[str, Any]]) -> dict[str, Any]:
+def _batch(row: dict[str, Any], causes: list[dict[str, Any]], ways: dict[str, Any]) -> dict[str, Any]:
     ended = row["succeeded"] + row["failed"] + row["cancelled"] + row["expired"]
-    processing = max(0, min(row["rung"], row["total"] - ended))
+    processing = max(0, min(row["rung"] + row["at_provider"], row["total"] - ended))
     return {
         "id": ids.public("batch", row["id"]),
         "name": row["name"],
@@ -156,6 +164,7 @@ def _batch(row: dict[str, Any], causes: list[dict[str, Any]]) -> dict[str, Any]:
         "status_reason": row["status_reason"],
         "status_message": row["status_message"],
         "processing": row["processing"],
+        **ways,
         "priority": row["priority"],
         "created_at": time_text(row["created_at"]),
         "started_at": time_text(row["started_at"]),
@@ -181,6 +190,7 @@ def _batch(row: dict[str, Any], causes: list[dict[str, Any]]) -> dict[str, Any]:
         "max_cost_usd": money_text(row["max_cost_usd"]),
         "max_error_rate": row["max_error_rate"],
         "progress": _progress(row, ended, processing),
+        "prompt_caching": row["prompt_caching"],
         "errors": causes,
         "webhook_url": row["webhook_url"],
         "metadata": row["labels"],
@@ -210,10 +220,14 @@ def _waiting_for(row: dict[str, Any], processing: int) -> str | None:
         return None
     if row["status"] == BatchStatus.PAUSED:
         return row["status_reason"] or "its owner"
-    if processing:
+    if row["rung"]:
         return "answers of providers"
+    if row["at_provider"]:
+        return "a provider's batch API"
     if row["waiting"]:
         return "provider limits"
+    if row["gathered"]:
+        return "room in a provider's batch queue"
     return "workers"
 
 

@@ -98,7 +98,5 @@ def ring_shard(broker: RedisBroker, shard_id: UUID, fence: int) -> None:
 
 def _ring_one(broker: RedisBroker, actor_name: str, claimed_id: UUID, fence: int) -> None:
     broker.enqueue(
-        dramatiq.Message(
-            queue_name=QUEUE, actor_name=actor_name, args=(str(claimed_id), fence), kwargs={}, options={}
-        )
+        dramatiq.Message(queue_name=QUEUE, actor_name=actor_name, args=(str(claimed_id), fence), kwargs={}, options={})
     )

@@ -1,7 +1,7 @@
 """Prompt caching in native batches: rows that begin alike are sent one after the other, and marked where that pays.
 
 OpenAI caches by itself what begins alike: there it helps to keep such rows together and to name them alike
-(`prompt_cache_key`). Claude caches up to a mark, and writing costs more than reading anew (PROVIDERS.md 2.4, 2.8 and 7): a
+(`prompt_cache_key`). Claude caches up to a mark, and writing costs more than input does (PROVIDERS.md 2.4, 2.8 and 7): a
 mark is set only where the reads to be expected pay for it. Rows whose caller set marks are left as they are.
 """
 
@@ -21,7 +21,7 @@ from core.states import ProviderType
 OPENAI_MIN_TOKENS = 1024
 #: A batch runs its rows side by side, so more than one finds nothing in the cache yet: so many of a hundred.
 EXPECTED_MISSES_PERCENT = 10
-#: Estimates of tokens may be too high by a fifth: a mark below the least that is cached costs nothing, and brings nothing.
+#: Estimates of tokens may be too high by a fifth; a mark on less than is cached brings nothing.
 CAUTION = 1.2
 
 _CONTROL = {"type": "ephemeral", "ttl": "1h"}

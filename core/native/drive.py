@@ -328,7 +328,12 @@ class _Step:
         with db.connection() as transaction:
             alone = not shards.others_sent(transaction, shard)
             shards.change(
-                transaction, shard, state=ShardState.WAITING, rounds=shard.rounds - 1, remote_id=None, last_error=message
+                transaction,
+                shard,
+                state=ShardState.WAITING,
+                rounds=shard.rounds - 1,
+                remote_id=None,
+                last_error=message,
             )
             limit = batch.enqueued_limit
             if limit is not None and shard.input_tokens > limit and shard.rows > 1:

@@ -142,9 +142,7 @@ def give_up_waiting() -> int:
     """Let the rows go of shards that are wanted back and were never sent, or whose provider does not stop in time."""
     with db.connection() as connection:
         unsent = connection.execute(_UNSENT, {"taken_in": ShardState.TAKEN_IN}).rowcount
-        stuck = connection.execute(
-            _STUCK, {"window": CANCEL_SECONDS, "stopped": STOPPED_PATIENCE_SECONDS}
-        ).rowcount
+        stuck = connection.execute(_STUCK, {"window": CANCEL_SECONDS, "stopped": STOPPED_PATIENCE_SECONDS}).rowcount
     return unsent + stuck
 
 

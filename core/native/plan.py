@@ -12,8 +12,8 @@ from core import budgets, db, partitions, pricing
 from core.db import RawConnection
 from core.dispatch import recover
 from core.ids import BLOCK_BITS, new_id
+from core.native.remote import size_limits
 from core.native.states import ShardState
-from core.providers.batches import limits_of_batches
 from core.states import Processing
 
 #: Shards of one lane that may wait to be sent: what a cancel has to take back, and what a full queue holds here.
@@ -141,10 +141,10 @@ def _form(connection: RawConnection, lane: NativeLane, room: budgets.Room | None
 
 def _gather(lane: NativeLane, sizes: Iterable[tuple[int, int, int]], money: Decimal | None) -> _Gathered:
     """As many of the leading rows, given as (bytes, input tokens, output tokens), as fit one shard."""
-    most = limits_of_batches(lane.provider)
+    max_rows, max_bytes = size_limits(lane.provider)
     found = _Gathered()
     for size, inputs, outputs in sizes:
-        if found.rows >= most.rows or (found.rows and found.bytes + size + FRAME_BYTES > most.bytes * BYTES_SHARE):
+        if found.rows >= max_rows or (found.rows and found.bytes + size + FRAME_BYTES > max_bytes * BYTES_SHARE):
             break
         if money is not None:
             cost = pricing.ceiling(lane.provider, lane.model, inputs, outputs, batch=True)

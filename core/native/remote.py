@@ -42,6 +42,12 @@ _WIRES: dict[str, Callable[[], BatchWire]] = {
 }
 
 
+def size_limits(provider_type: str) -> tuple[int, int]:
+    """The most rows, and the most bytes, of one batch at a provider. Raises KeyError where there is no batch API."""
+    wire = _WIRES[provider_type]()
+    return wire.max_rows, wire.max_bytes
+
+
 class RemoteProblem(ServiceError):
     """The provider's batch API did not do this."""
 
