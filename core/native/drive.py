@@ -1,8 +1,8 @@
 """One step of one shard: sent, looked after, taken back, taken in, cleaned up. Run by a worker that holds the shard.
 
-What a step may leave behind when its process dies between any two of its lines is found by the next: a file by its name,
-a batch by its tag, results by reading them again. `create_started_at` is committed before the provider is asked to make
-a batch; while it is set, the batch may exist, and it is looked for before another is made.
+What a step leaves behind when its process dies between any two of its lines is found by the next: a file by its name, a
+batch by its tag, results by reading them again. `create_started_at` is committed before the provider is asked to make a
+batch; while it is set, the batch may exist, and it is looked for before another is made.
 """
 
 from __future__ import annotations
@@ -327,14 +327,8 @@ class _Step:
             return self._let_go(message, refused=True)
         with db.connection() as transaction:
             alone = not shards.others_sent(transaction, shard)
-            shards.change(
-                transaction,
-                shard,
-                state=ShardState.WAITING,
-                rounds=shard.rounds - 1,
-                remote_id=None,
-                last_error=message,
-            )
+            back = {"state": ShardState.WAITING, "rounds": shard.rounds - 1, "remote_id": None}
+            shards.change(transaction, shard, **back, last_error=message)
             limit = batch.enqueued_limit
             if limit is not None and shard.input_tokens > limit and shard.rows > 1:
                 shards.split(transaction, shard, max(1, int(shard.rows * 0.9 * limit / shard.input_tokens)))

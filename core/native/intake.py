@@ -88,9 +88,9 @@ def _write(shard: Shard, connection: LoadedConnection, chunk: list[RowResult], w
     if not ended:
         return
     with db.connection() as transaction:
-        found = end_rows(transaction, shard, ended, sent_at=shard.sent_at)
-    wasted.rows += found.rows
-    wasted.usd += found.usd
+        late = end_rows(transaction, shard, ended, sent_at=shard.sent_at)
+    wasted.rows += late.rows
+    wasted.usd += late.usd
 
 
 def _ended(shard: Shard, connection: LoadedConnection, result: RowResult) -> Ended | None:

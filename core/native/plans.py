@@ -1,4 +1,4 @@
-"""How the rows of batches are run, for the batch object: by model, with the reason, and what went through native shards."""
+"""How the rows of batches are run, for the batch object: by model, with the reason, and what native shards did."""
 
 from __future__ import annotations
 

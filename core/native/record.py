@@ -1,7 +1,7 @@
 """Ends rows of native shards: by the provider's answer, or because nobody will answer them any more.
 
-The gate is the row itself: whoever moves it out of `pending` writes its outcome. A row that was handed back has a lease;
-an answer of the provider's batch takes that lease with it, for it was paid for, and a failure leaves it alone.
+The gate is the row itself: whoever moves it out of `pending` writes its outcome. A row handed back has a lease: an
+answer of the provider's batch takes that lease with it, for it was paid for, and a failure leaves it alone.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def _settle(connection: RawConnection, shard: Shard, won: Won, released: Decimal
     answered = sum(row["status"] == RowStatus.SUCCEEDED for row in won.values())
     in_call = sum(row["in_call"] for row in won.values())
     connection.execute(
-        "UPDATE native_shard SET remaining = remaining - %s, answered = answered + %s, reserved_usd = reserved_usd - %s,"
-        " wasted_rows = wasted_rows + %s WHERE id = %s",
+        "UPDATE native_shard SET remaining = remaining - %s, answered = answered + %s,"
+        " reserved_usd = reserved_usd - %s, wasted_rows = wasted_rows + %s WHERE id = %s",
         (len(own), answered, released, in_call, shard.id),
     )
     shard.remaining -= len(own)

@@ -172,7 +172,7 @@ def others_sent(connection: RawConnection, shard: Shard) -> bool:
 
 
 def split(connection: RawConnection, shard: Shard, keep: int) -> None:
-    """Keep the first `keep` rows of the range of a shard that has not been sent; the others become a shard of their own."""
+    """Keep the first `keep` rows of the range of a shard that has not been sent; the others become another shard."""
     members = members_of(connection, shard.created_at, shard.first_id + keep, shard.end_id)
     share = Decimal(members) / max(shard.remaining, 1)
     moved = {"inputs": int(shard.input_tokens * share), "outputs": int(shard.output_tokens * share), "members": members}
@@ -244,6 +244,7 @@ _SPLIT_OFF = """
 INSERT INTO native_shard (id, batch_id, lane_id, tenant_id, project_id, connection_id, provider, model, created_at,
     first_n, rows, remaining, input_tokens, output_tokens, reserved_usd, rounds)
 SELECT gen_random_uuid(), batch_id, lane_id, tenant_id, project_id, connection_id, provider, model, created_at,
-    first_n + %(keep)s, rows - %(keep)s, %(members)s, %(inputs)s, %(outputs)s, round(reserved_usd * %(share)s, 10), rounds
+    first_n + %(keep)s, rows - %(keep)s, %(members)s, %(inputs)s, %(outputs)s, round(reserved_usd * %(share)s, 10),
+    rounds
 FROM native_shard WHERE id = %(id)s
 """
