@@ -1,8 +1,8 @@
 """Prompt caching in native batches: rows that begin alike are sent one after the other, and marked where that pays.
 
 OpenAI caches by itself what begins alike: there it helps to keep such rows together and to name them alike
-(`prompt_cache_key`). Claude caches up to a mark, and writing costs more than input does (PROVIDERS.md 2.4, 2.8, 7): a mark
-is set only where the reads to be expected pay for it. Rows whose caller set marks are left as they are.
+(`prompt_cache_key`). Claude caches up to a mark, and writing costs more than input does (PROVIDERS.md 2.4, 2.8, 7): a
+mark is set only where the reads to be expected pay for it. Rows whose caller set marks are left as they are.
 """
 
 from __future__ import annotations

@@ -22,24 +22,24 @@ from core.native import intake, shards
 from core.native.draft import Draft, lines, measure
 from core.native.record import end_rows
 from core.native.remote import Remote, RemoteProblem
-from core.native.shards import BEAT_SECONDS, Shard, Superseded
+from core.native.shards import BEAT_SECONDS, Shard, Superseded, pace
 from core.native.states import ShardState
 from core.providers.batches import Phase, RemoteBatch
-from core.settings import settings
-from core.states import Action, FailureReason, RowStatus
+from core.states import Action, FailureReason, Processing, RowStatus
 
 log = logging.getLogger(__name__)
 
-#: A lost answer to a create: looked for after the first, made anew after the second, in seconds.
-LOOK_SECONDS, LOST_SECONDS = 3.0, 20.0
+# Paces, as multiples of `native_poll_seconds`:
+#: a batch whose answer was lost is looked for after the first, and made anew after the second;
+LOOK, LOST = 0.3, 2.0
+#: a shard that finds no room in the provider's queue is tried again, unless another one there ends before;
+QUEUE = 12.0
+#: a step that failed is tried again: doubled each time, up to the second.
+RETRY, RETRY_MOST = 0.2, 30.0
 #: The provider's clock may be so far from the database's.
 CLOCK_SKEW = timedelta(minutes=2)
-#: A shard is looked at after this part of its age, at the most every so many times `native_poll_seconds`.
+#: A shard is looked at after this part of its age, between once and so many times `native_poll_seconds`.
 POLL_SHARE, POLL_MOST = 0.05, 30
-#: Between two tries of a step that failed, in seconds.
-RETRY_SECONDS, RETRY_MOST_SECONDS = 2.0, 300.0
-#: A shard that finds no room in the provider's queue is tried again after this, or when another one there has ended.
-QUEUE_SECONDS = 120.0
 #: Steps that may fail in a row before the rows are let go.
 MAX_FAILURES = 12
 #: Cleaning up is given up after so many tries: what is left goes away by itself.
@@ -86,7 +86,7 @@ def _now(transaction: db.RawConnection) -> datetime:
 
 def _backoff(shard: Shard, problem: RemoteProblem | None = None) -> float:
     hint = (problem.failure.retry_after_seconds or 0.0) if problem is not None else 0.0
-    return max(min(RETRY_SECONDS * 2**shard.failures, RETRY_MOST_SECONDS), min(hint, 3600.0))
+    return max(min(RETRY * 2**shard.failures, RETRY_MOST) * pace(), min(hint, 3600.0))
 
 
 class _Step:
@@ -145,8 +145,8 @@ class _Step:
             found = self._lost_batch(remote)
             if found is not None:
                 return self._sent(found)
-            if shard.now - shard.create_started_at < timedelta(seconds=LOST_SECONDS):
-                return LOOK_SECONDS
+            if shard.now - shard.create_started_at < timedelta(seconds=LOST * pace()):
+                return LOOK * pace()
             self._change(create_started_at=None)
         if shard.cancel_reason is not None:
             return self._let_go("it was wanted back before it was sent")
@@ -165,7 +165,8 @@ class _Step:
         """What is to be sent; rows that cannot be sent at all end here, and rows too many become another shard."""
         shard = self.shard
         draft = measure(shard, remote, pause=self.pause)
-        if draft.refused:
+        if draft.refused and shard.processing == Processing.NATIVE:
+            # In `auto` they stay, and are handed back to real time with whatever else is left.
             ended = [
                 Ended(
                     id=row_id,
@@ -241,7 +242,7 @@ class _Step:
                 remote_failed=batch.failed,
             )
             db.after_commit(transaction, lambda: metrics_native.sent(shard.provider, shard.sent_rows or 0))
-        return settings().native_poll_seconds
+        return pace()
 
     def _lost_batch(self, remote: Remote) -> RemoteBatch | None:
         """The batch that a create made whose answer was lost."""
@@ -274,7 +275,7 @@ class _Step:
             self._halve()
             return 0.0
         if reason in _CROWDED:
-            return max(QUEUE_SECONDS, min(problem.failure.retry_after_seconds or 0.0, 3600.0))
+            return max(QUEUE * pace(), min(problem.failure.retry_after_seconds or 0.0, 3600.0))
         if reason.action is Action.FAIL:
             return self._let_go(problem.failure.message, refused=True)
         raise problem
@@ -313,7 +314,7 @@ class _Step:
 
     def _poll_seconds(self) -> float:
         """Often while it is new or is to end, seldom in between."""
-        shard, base = self.shard, settings().native_poll_seconds
+        shard, base = self.shard, pace()
         if shard.cancel_reason is not None or shard.sent_at is None:
             return base
         age = (shard.now - shard.sent_at).total_seconds()
@@ -328,13 +329,13 @@ class _Step:
         with db.connection() as transaction:
             alone = not shards.others_sent(transaction, shard)
             back = {"state": ShardState.WAITING, "rounds": shard.rounds - 1, "remote_id": None}
-            shards.change(transaction, shard, **back, last_error=message)
+            shards.change(transaction, shard, **back, last_error=shards.in_words(message))
             limit = batch.enqueued_limit
             if limit is not None and shard.input_tokens > limit and shard.rows > 1:
                 shards.split(transaction, shard, max(1, int(shard.rows * 0.9 * limit / shard.input_tokens)))
             elif alone and limit is None and shard.rows > 1:
                 shards.split(transaction, shard, -(-shard.rows // 2))
-        return QUEUE_SECONDS
+        return QUEUE * pace()
 
     # The end
 
@@ -349,7 +350,7 @@ class _Step:
                 state=ShardState.TAKEN_IN,
                 handing_back=True,
                 refused=refused,
-                last_error=why[:2000].replace("\0", ""),
+                last_error=shards.in_words(why),
                 create_started_at=None,
                 taken_in_at=shard.now,
             )
@@ -369,7 +370,7 @@ class _Step:
                         raise
             if batch is not None and not batch.phase.ended:
                 remote.cancel(batch.remote_id)
-                return settings().native_poll_seconds
+                return pace()
             remote.clean_up(batch, shard.file_id)
         except RemoteProblem as problem:
             if shard.failures < MAX_CLEANING:

@@ -18,7 +18,7 @@ from core.dispatch import recover
 from core.dispatch.record import Ended
 from core.ids import BLOCK_BITS
 from core.native.record import end_rows
-from core.native.shards import Shard
+from core.native.shards import Shard, pace
 from core.native.states import ShardState
 from core.states import FailureReason, Processing, RowStatus
 
@@ -28,8 +28,8 @@ CHUNK_ROWS = 1000
 MAX_DUE = 2000
 #: Rounds that the rows of a batch that asked for `native` are given before they fail.
 MAX_ROUNDS = 3
-#: Before the next round, in seconds: doubled each time.
-ROUND_SECONDS = 30.0
+#: Before the next round, as a multiple of `native_poll_seconds`: doubled each time.
+ROUND = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ def _another_round(connection: RawConnection, shard: DictRow) -> int:
         " cancel_asked_at = NULL, cancel_sent_at = NULL, sent_rows = NULL, remote_status = NULL,"
         " remote_completed = NULL, remote_failed = NULL, failures = 0, due_at = now() + make_interval(secs => %s),"
         " fence = fence + 1 WHERE id = %s",
-        (ShardState.WAITING, ROUND_SECONDS * 2 ** shard["rounds"], shard["id"]),
+        (ShardState.WAITING, ROUND * pace() * 2 ** shard["rounds"], shard["id"]),
     )
     return int(shard["remaining"])
 

@@ -71,7 +71,7 @@ def take_in(
             taken_in_at=shard.now,
             handing_back=shard.remaining > 0,
             remote_status=batch.status,
-            last_error=last_problem[:2000].replace("\0", "") if last_problem else None,
+            last_error=shards.in_words(last_problem) if last_problem else None,
             # Somebody else's batch, taken for ours after a lost answer, is not ours to delete.
             **({"remote_id": None} if foreign else {}),
         )

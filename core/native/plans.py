@@ -18,8 +18,8 @@ def of(connection: RawConnection, batch_ids: list[UUID]) -> dict[UUID, dict[str,
     for row in connection.execute(_LANES, (batch_ids,)):
         found[row.pop("batch_id")]["processing_plan"].append(row)
     for row in connection.execute(_SHARDS, (batch_ids,)):
-        wasted: Decimal = row.pop("wasted_usd")
-        found[row.pop("batch_id")]["native"] = {**row, "wasted_usd": _money(wasted)}
+        batch_id, wasted = row.pop("batch_id"), row.pop("wasted_usd")
+        found[batch_id]["native"] = {**row, "wasted_usd": _money(wasted)}
     return found
 
 

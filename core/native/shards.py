@@ -6,6 +6,7 @@ nothing: each change here names the fence and raises Superseded when it has pass
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -18,10 +19,20 @@ from core import db, partitions
 from core.db import RawConnection
 from core.ids import BLOCK_BITS
 from core.native.states import CancelReason, ShardState
+from core.settings import settings
 
 #: A step whose worker died is taken by another after this long, in seconds; workers extend it every BEAT_SECONDS.
 LEASE_SECONDS = 30.0
 BEAT_SECONDS = 8.0
+
+
+def pace() -> float:
+    """The unit of the waits between a shard's steps, in seconds."""
+    return settings().native_poll_seconds
+
+
+#: ids in the providers' messages: of files, batches, requests, organisations, projects
+_IDS = re.compile(r"\b(?:file|batch|msgbatch|batch_req|req|org|proj|wrkspc)[-_][A-Za-z0-9_-]{2,}")
 
 
 class Superseded(Exception):
@@ -136,10 +147,15 @@ def release(shard: Shard, *, after_seconds: float, error: str | None = None) -> 
                 "id": shard.id,
                 "fence": shard.fence,
                 "after": after_seconds,
-                "error": error[:2000].replace("\0", "") if error else None,
+                "error": in_words(error) if error else None,
                 "failed": error is not None,
             },
         )
+
+
+def in_words(message: str) -> str:
+    """What a provider says of a batch, without its ids: they never reach a caller. Fit to be stored."""
+    return _IDS.sub("…", message)[:2000].replace("\0", "")
 
 
 def may_send(connection: RawConnection, shard: Shard) -> bool:

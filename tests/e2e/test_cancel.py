@@ -19,7 +19,7 @@ def test_no_call_starts_later_than_a_second_after_the_answer_to_a_cancel(calm_ho
     # given: a large batch that is being worked on
     calm_house.simulator.config(latency=0.3)
     lines = b"\n".join(map(orjson.dumps, rows("cancel", ROWS)))
-    answer = client.post("/v1/batch", data=lines, headers={"Content-Type": "application/x-ndjson"})
+    answer = client.post("/v1/batch?processing=realtime", data=lines, headers={"Content-Type": "application/x-ndjson"})
     assert answer.status_code == 201, answer.text
     batch_id = answer.json()["id"]
     calm_house.simulator.wait_for(lambda ledger: ledger["calls"] >= 500, timeout_seconds=30)
