@@ -18,8 +18,11 @@ from core.states import Processing, ProviderType
 USEFUL_SECONDS = 3600.0
 #: From a cancel until the provider has stopped and what it finished can be read: OpenAI says up to ten minutes.
 CANCEL_SECONDS = 600.0
-#: Real time is planned with this much more time than the limits alone would take.
+#: Real time is planned with this much more time than the limits alone would take, and with so many seconds at least.
 MARGIN = 1.5
+LEAST_SECONDS = 60.0
+#: Models that the catalogue does not list and that OpenAI's batch API is known to take (PROVIDERS.md 5.3).
+EMBEDDING_MODELS = "text-embedding-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,12 @@ class Choice:
 
 def reserve_seconds(realtime_seconds: float) -> float:
     """The time before a window's end at which rows must leave the provider to make it in real time."""
-    return CANCEL_SECONDS + MARGIN * realtime_seconds
+    return CANCEL_SECONDS + planned_seconds(realtime_seconds)
+
+
+def planned_seconds(realtime_seconds: float) -> float:
+    """The time that is planned for rows that would take so long."""
+    return max(LEAST_SECONDS, MARGIN * realtime_seconds)
 
 
 def obstacle_to(asked: Processing, model: ModelInfo, *, tier_of_its_own: bool) -> str | None:
@@ -44,13 +52,11 @@ def obstacle_to(asked: Processing, model: ModelInfo, *, tier_of_its_own: bool) -
     """
     if model.provider == ProviderType.OPENAI_COMPATIBLE:
         return "the provider is not known to offer a batch API"
-    if model.id.startswith("text-embedding-"):
-        return "embeddings are run in real time"
     if tier_of_its_own:
         return "the rows name a service_tier, which batch APIs do not take"
     if model.known and not model.batch_supported:
         return f"{model.provider} does not offer {model.id} in its batch API"
-    if not model.known and asked is Processing.AUTO:
+    if not model.known and asked is Processing.AUTO and not model.id.startswith(EMBEDDING_MODELS):
         return f"it is not known whether {model.provider} offers {model.id} in its batch API"
     return None
 

@@ -17,7 +17,7 @@ from core import db
 from core.db import RawConnection
 from core.limits.types import Configured, family
 from core.native import outlook
-from core.native.choice import CANCEL_SECONDS, MARGIN
+from core.native.choice import CANCEL_SECONDS, planned_seconds
 from core.native.states import CancelReason, ShardState
 
 #: Rows of a shard whose provider has been asked to stop and has not stopped within CANCEL_SECONDS are run in real time
@@ -91,7 +91,7 @@ def due_at(rows: Sequence[_Rows], capacity: int, now: datetime) -> list[_Rows]:
         work = [
             Work(
                 each.expires_at - timedelta(seconds=CANCEL_SECONDS),
-                MARGIN * limits.seconds(each.rows, each.input_tokens, each.output_tokens, capacity=capacity),
+                planned_seconds(limits.seconds(each.rows, each.input_tokens, each.output_tokens, capacity=capacity)),
             )
             for each in members
         ]

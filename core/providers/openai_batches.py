@@ -11,6 +11,8 @@ from urllib.parse import urlencode
 
 import orjson
 
+from core.params import embeddings
+from core.providers import openai_embeddings
 from core.providers.batches import (
     MARGIN,
     Frame,
@@ -30,7 +32,7 @@ from core.providers.batches import (
 )
 from core.providers.failures import failure_inside, unreadable
 from core.providers.openai import OpenAI
-from core.providers.types import Failure, ProviderRequest
+from core.providers.types import Failure, ProviderRequest, Success
 from core.states import FailureReason
 
 #: the metadata key of our tag
@@ -72,13 +74,18 @@ class OpenAIBatches:
 
     def line(self, row_id: int, params: Mapping[str, Any], model: str) -> bytes:
         """One line of the input file: the body of the live call, as it was encoded."""
-        request = self._adapter.build(params, model)
+        request = self._build(params, model)
         head = b'{"custom_id":"%d","method":"POST","url":"/v1%b","body":' % (row_id, request.path.encode())
         return b"".join((head, request.body, b"}"))
 
     def endpoint(self, params: Mapping[str, Any], model: str) -> str:
         """Which endpoint a row is for: /v1/chat/completions, say."""
-        return "/v1" + self._adapter.build(params, model).path
+        return "/v1" + self._build(params, model).path
+
+    def _build(self, params: Mapping[str, Any], model: str) -> ProviderRequest:
+        if embeddings.asked_for(params):
+            return openai_embeddings.build(params, model)
+        return self._adapter.build(params, model)
 
     def upload(self, name: str, boundary: str) -> tuple[ProviderRequest, Frame]:
         """The call that uploads a file, and what its body is around the file's lines. Raises ValueError for a name.
@@ -200,14 +207,20 @@ class OpenAIBatches:
             if type(status) is not int:
                 outcome = unreadable(200, "a line of the provider's results has no status")
                 return RowResult(row_id=row_id, outcome=outcome)
-            body = orjson.dumps(response.get("body"))
-            return RowResult(row_id=row_id, outcome=self._adapter.parse(status, {}, body, secret=secret))
+            return RowResult(row_id=row_id, outcome=self._outcome(status, response.get("body"), secret))
         code = error.get("code") if isinstance(error, dict) else None
         if isinstance(code, str) and code in _NOT_RUN:
             return not_run(row_id, _NOT_RUN[code], code)
         if error:
             return RowResult(row_id=row_id, outcome=inside_line({"error": error}, secret=secret))
         return RowResult(row_id=row_id, outcome=unreadable(200, "a line of the provider's results has no response"))
+
+    def _outcome(self, status: int, found: object, secret: str | None) -> Success | Failure:
+        """What a line's answer means: a list is one of embeddings."""
+        body = orjson.dumps(found)
+        if status == 200 and isinstance(found, dict) and found.get("object") == "list":
+            return openai_embeddings.parse(status, {}, body, str(found.get("model") or ""), secret=secret)
+        return self._adapter.parse(status, {}, body, secret=secret)
 
 
 def _get(path: str, accept: str = "application/json") -> ProviderRequest:

@@ -45,6 +45,15 @@ def let_pass(house: House, batch_id: str, *, hours: float) -> None:
     house.simulator.advance(hours * 3600)
 
 
+def out_of_patience(house: House, batch_id: str) -> None:
+    """Let the time pass that a provider is given to stop, and nothing else."""
+    with psycopg.connect(house.address.database_url) as connection:
+        connection.execute(
+            "UPDATE native_shard SET cancel_asked_at = cancel_asked_at - interval '1 hour' WHERE batch_id = %s::uuid",
+            (batch_id[6:],),
+        )
+
+
 def wait_until_clean(house: House, batch_id: str) -> None:
     """Wait until nothing of the batch is left at the provider or in doubt."""
     wait_for_shards(house, batch_id, "cleaned")

@@ -8,7 +8,16 @@ import pytest
 
 from launcher.house import Client, House
 from tests.e2e.batches import check_counts, faults_of_results, results, rows, submit, wait_for, wait_for_end
-from tests.native.steps import executed_twice, let_pass, money, shards, wait_for_shards, wait_until_clean, ways
+from tests.native.steps import (
+    executed_twice,
+    let_pass,
+    money,
+    out_of_patience,
+    shards,
+    wait_for_shards,
+    wait_until_clean,
+    ways,
+)
 
 OPENAI, CLAUDE = "gpt-4o-mini", "claude-haiku-4-5"
 
@@ -126,10 +135,10 @@ def test_what_the_provider_finishes_after_all_is_counted_as_paid_twice(native_ho
     native_house.simulator.config(native={"openai": {"seconds": 10_500, "cancelling_seconds": 100_000}})
     batch_id = submit(client, rows("race", 60, models=(OPENAI,)), completion_window="3h")["id"]
     wait_for_shards(native_house, batch_id, "sent")
-    let_pass(native_house, batch_id, hours=2.83)
+    let_pass(native_house, batch_id, hours=2.82)
     wait_for(client, batch_id, lambda batch: shards(native_house, batch_id)[0]["cancel_sent_at"] is not None)
     # when: it has not stopped in the time that it is given
-    let_pass(native_house, batch_id, hours=0.168)
+    out_of_patience(native_house, batch_id)
     batch = wait_for_end(client, batch_id)
     found = results(client, batch_id)
     assert batch["status"] == "completed"
@@ -232,3 +241,13 @@ def test_an_answer_that_is_lost_or_refused_changes_nothing_but_time(
         assert ways(found) == {("succeeded", "native"): 60}
     wait_until_clean(native_house, batch_id)
     assert native_house.simulator.native()["files"] == []
+
+
+def test_embeddings_go_through_the_batch_api_too(native_house: House, client: Client) -> None:
+    requests = [{"custom_id": f"e-{n}", "model": "text-embedding-3-small", "input": f"text {n}"} for n in range(30)]
+    batch_id = submit(client, requests)["id"]
+    batch = wait_for_end(client, batch_id)
+    found = results(client, batch_id)
+    assert ways(found) == {("succeeded", "native"): 30}
+    assert all(len(row["response"]["data"][0]["embedding"]) > 0 for row in found)
+    assert Decimal(batch["savings_usd"]) == Decimal(batch["cost_usd"]) > 0
