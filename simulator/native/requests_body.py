@@ -49,7 +49,7 @@ class RequestsBody:
             # A value that is not complete is tried again when twice as much is there, or long ones would take for ever.
             if len(self._text) >= self._try_at:
                 self._advance()
-        except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             self._refuse(Refusal(400, f"The body is not valid JSON: {error}"))
 
     def check(self) -> None:
@@ -58,7 +58,7 @@ class RequestsBody:
             try:
                 self._text += self._decode(b"", True)
                 self._advance()
-            except (UnicodeDecodeError, ValueError, RecursionError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 self._refuse(Refusal(400, f"The body is not valid JSON: {error}"))
         if self._refusal is not None:
             raise self._refusal

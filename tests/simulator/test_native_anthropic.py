@@ -82,8 +82,13 @@ def test_the_envelope_is_checked_at_once(anthropic_sdk, simulator, requests):
     assert not simulator.native()["batches"]
 
 
+DEEP = '{"requests": [{"custom_id": "a", "params": {"x": ' + "[" * 500 + "]" * 500 + "}}]}"
+SURROGATE = '{"requests": [{"custom_id": "a", "params": {"x": "\\ud800"}}]}'
+
+
 @pytest.mark.parametrize(
-    "body", ['{"requests": [', '{"requests": [{]}', "[]", "{}", '{"requests": 1}', '{"x": 1}', "é"]
+    "body",
+    ['{"requests": [', '{"requests": [{]}', "[]", "{}", '{"requests": 1}', '{"x": 1}', "\xe9", DEEP, SURROGATE],
 )
 def test_a_body_that_is_no_batch_is_a_400(client, body):
     headers = {"x-api-key": "k", "anthropic-version": "2023-06-01"}
