@@ -54,7 +54,8 @@ class Sums:
         self.rows += 1
         self.input_tokens += input_tokens
         self.output_tokens += output_tokens
-        self.without_limit += limit is None
+        # Embeddings have no output that could be limited.
+        self.without_limit += limit is None and output_tokens > 0
         long = self._long_above is not None and input_tokens > self._long_above
         part = self.priced.setdefault((long, tier if self.card and tier in self.card.tiers else ""), [0, 0])
         part[0] += input_tokens
@@ -143,7 +144,9 @@ def _lane(sums: Sums, limits: Limits, known: Forecast, options: BatchOptions) ->
     lane.costs = {"realtime": sums.cost(batch=False), "native": sums.cost(batch=True) if lane.native else None}
     chosen_native = choice.processing is Processing.NATIVE
     lane.costs["chosen"] = lane.costs["native" if chosen_native else "realtime"]
-    if recent is not None and recent.output_tokens is not None and sums.output_tokens:
+    if not sums.output_tokens:
+        lane.expected = 0, lane.costs["chosen"]
+    elif recent is not None and recent.output_tokens is not None:
         output = min(sums.output_tokens, round(recent.output_tokens * sums.rows))
         lane.expected = output, sums.cost(batch=chosen_native, output_share=output / sums.output_tokens)
     lane.shown = {
@@ -180,7 +183,7 @@ def _notes(lane: _Lane, known: Forecast, obstacle: str | None, *, measured: bool
         found.append(f"no price of {route.model} is known: its cost is not in the totals")
     elif obstacle is not None:
         found.append(f"no native cost: {obstacle}")
-    if sums.without_limit and sums.output_tokens:
+    if sums.without_limit:
         found.append(
             f"{sums.without_limit:,} rows set no max_tokens: a typical answer is assumed for them, theirs can be longer"
         )

@@ -188,6 +188,20 @@ def test_models_of_several_providers_and_one_without_a_price(client: FlaskClient
     assert Decimal(totals["cost_usd"]["realtime"]) == sum(priced)
 
 
+def test_embeddings_cost_their_input_and_run_in_real_time(client: FlaskClient, caller: Caller) -> None:
+    rows = [{"model": "text-embedding-3-small", "input": "x" * 4000}] * 1000
+    found = _post_lines(client, caller, _lines(*rows)).get_json()
+    (model,) = found["models"]
+    assert (model["output_tokens_max"], model["rows_without_max_tokens"]) == (0, 0)
+    # at 0.02 USD per million tokens
+    cost = Decimal(model["input_tokens"]) * Decimal("0.02") / 1_000_000
+    assert Decimal(model["cost_usd"]["chosen"]) == cost
+    assert (model["processing"], model["cost_usd"]["native"]) == ("realtime", None)
+    assert Decimal(found["totals"]["cost_usd"]["native"]) == cost
+    # there is nothing that could get shorter than the limit
+    assert Decimal(found["totals"]["expected"]["cost_usd"]) == cost
+
+
 def test_max_cost_usd_is_held_against_the_cost(client: FlaskClient, caller: Caller) -> None:
     rows = [request_row(f"r{n}", model="gpt-4o-mini", max_tokens=100) for n in range(10)]
     for limit, within in [("0.0006", False), ("0.0007", True)]:
