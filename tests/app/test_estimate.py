@@ -15,6 +15,7 @@ from core import db, limits, rollup
 from core.dispatch import workers
 from core.limits import LimitKey
 from core.providers.types import LimitReading, Usage
+from core.settings import settings
 from tests.app.conftest import Caller, add_provider, request_row
 
 #: 4 + 3 tokens around it and 5 characters: 8 tokens (core/tokens.py)
@@ -250,6 +251,18 @@ def test_limits_configured_and_learned_make_the_duration(client: FlaskClient, ca
     # 10,800 tokens at 1,000 a minute
     assert learned["models"][0]["expected_duration_seconds"] == pytest.approx(656, abs=2)
     assert learned["totals"]["expected_duration_seconds"] == learned["models"][0]["expected_duration_seconds"]
+
+
+def test_without_redis_only_configured_limits_count(
+    client: FlaskClient, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_provider(client, caller, providerType="anthropic", limits={"requestsPerMinute": 60})
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    settings.cache_clear()
+    found = _estimate(client, caller, request_row(), request_row(), request_row(model="claude-sonnet-4-5"))
+    unlimited, limited = found["models"]
+    assert any("cannot be read" in note for note in unlimited["notes"])
+    assert limited["limits"]["requests_per_minute"] == 60
 
 
 def test_models_that_share_limits_wait_for_each_other(client: FlaskClient, caller: Caller) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.limits import Configured
 from core.limits.tuning import PACE
 from core.native.duration import TYPICAL_CALL_SECONDS, realtime_seconds
+from tests.core.limits.simulation import Simulation
 
 FREE: dict[str, Any] = {"capacity": 1_000_000}
 
@@ -68,3 +71,28 @@ def test_more_rows_take_no_less_and_tighter_limits_no_less(
         realtime_seconds(rows, tokens, tokens, requests_per_minute=limit, tokens_per_minute=limit, capacity=capacity)
         >= took
     )
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [Configured(3000), Configured(None, 40_000), Configured(60_000, None, 20), Configured(3000, 30_000, 100)],
+    ids=["requests", "tokens", "concurrency", "all"],
+)
+def test_the_limiter_takes_as_long(redis_url: str, configured: Configured) -> None:
+    # given rows of 20 tokens whose calls take half a second, and a provider that is faster than what is configured
+    rows = 1500
+    with redis.Redis.from_url(redis_url) as client:
+        took = Simulation(client, None, configured, latency_seconds=0.5).run(rows).done_at
+    # when the time is foretold
+    foretold = realtime_seconds(
+        rows,
+        10 * rows,
+        10 * rows,
+        requests_per_minute=configured.requests_per_minute,
+        tokens_per_minute=configured.tokens_per_minute,
+        max_concurrency=configured.max_concurrency,
+        capacity=10_000,
+        seconds_per_call=0.5,
+    )
+    # then it is met but for what the scheduler's ticks cost where each free slot waits for one
+    assert foretold == pytest.approx(took, rel=0.15 if configured.max_concurrency == 20 else 0.03)
