@@ -186,7 +186,7 @@ class _Streaming:
             try:
                 upstream = _send(connection, route, params, deadline)
                 readings = adapter_for(connection.provider_type).limits(upstream.headers)
-                outcome = _begun(upstream, connection, params)
+                outcome = _begun(upstream, connection, route.model, params)
             except (EgressError, AddressRefused, InvalidInput) as error:
                 outcome = no_answer(error)
             self._in_call = False
@@ -291,7 +291,7 @@ def _send(connection: LoadedConnection, route: Route, params: dict[str, Any], de
 
 
 def _begun(
-    upstream: egress.Stream, connection: LoadedConnection, params: dict[str, Any]
+    upstream: egress.Stream, connection: LoadedConnection, model: str, params: dict[str, Any]
 ) -> tuple[StreamTranslator, bytes] | Failure:
     """The translator and the first events for the caller, or why there are none; then the connection is closed."""
     adapter = adapter_for(connection.provider_type)
@@ -303,7 +303,7 @@ def _begun(
             if isinstance(answer, Failure):
                 return answer
             return unreadable(upstream.status, "the provider did not stream its answer")
-        translator = adapter.stream(params, secret=secret)
+        translator = adapter.stream(params, model, secret=secret)
         for piece in upstream:
             first = translator.feed(piece)
             if b"data:" in first:

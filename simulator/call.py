@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from simulator.config import Fault
     from simulator.openai_chat import OpenAIChat
     from simulator.openai_embeddings import OpenAIEmbeddings
+    from simulator.openai_responses import OpenAIResponses
     from simulator.simulation import Simulation
 
 JSON = b"application/json"
@@ -47,7 +48,7 @@ class Call:
     def __init__(
         self,
         simulation: Simulation,
-        surface: OpenAIChat | OpenAIEmbeddings | AnthropicMessages,
+        surface: OpenAIChat | OpenAIResponses | OpenAIEmbeddings | AnthropicMessages,
         connection: Connection,
     ) -> None:
         self.simulation = simulation

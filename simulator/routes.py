@@ -14,14 +14,16 @@ from simulator.call import Call
 from simulator.native import routes as native_routes
 from simulator.openai_chat import OpenAIChat
 from simulator.openai_embeddings import OpenAIEmbeddings
+from simulator.openai_responses import OpenAIResponses
 from simulator.prompt import Refusal, tokens_of_bytes
 from simulator.simulation import Simulation
 from simulator.wire import Connection, Request, head
 
 #: inference, entered in the ledger
-_INFERENCE: dict[str, OpenAIChat | OpenAIEmbeddings | AnthropicMessages] = {
+_INFERENCE: dict[str, OpenAIChat | OpenAIResponses | OpenAIEmbeddings | AnthropicMessages] = {
     "/v1/chat/completions": OpenAIChat(),
     "/compatible/v1/chat/completions": OpenAIChat(compatible=True),
+    "/v1/responses": OpenAIResponses(),
     "/v1/embeddings": OpenAIEmbeddings(),
     "/compatible/v1/embeddings": OpenAIEmbeddings(compatible=True),
     "/v1/messages": AnthropicMessages(),

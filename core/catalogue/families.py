@@ -7,6 +7,8 @@ from typing import Any
 
 from core.catalogue.record import ModelInfo, Support, openai_version
 
+#: o1-pro, gpt-5-codex, gpt-5.1-codex-max: reasoning models that answer on /v1/responses only (PROVIDERS.md 2.7)
+_RESPONSES_ONLY = re.compile(r"-(?:pro|codex)(?:-|$)")
 _O_SERIES = re.compile(r"(?:ft:)?o\d+(?:-|$)")
 #: claude-3-5-sonnet-20241022, claude-opus-4-1-20250805, claude-sonnet-4-20250514, claude-2.1
 _CLAUDE_OLD_STYLE = re.compile(r"claude-(?:instant|[123](?:[.-]|$))")
@@ -39,6 +41,8 @@ def guess(model: str, provider: str) -> ModelInfo:
     """
     found: dict[str, Any] = {"id": model, "name": model, "provider": provider, "known": False}
     if _O_SERIES.match(model) or openai_version(model.removeprefix("ft:")) >= (5, 0):
+        if provider == "openai" and _RESPONSES_ONLY.search(model):
+            found["endpoints"] = frozenset({"responses"})
         return ModelInfo(**found, reasoning=True, accepts_max_tokens=provider == "openai_compatible")
     if model.startswith("claude-"):
         return ModelInfo(**found, **_claude(model))

@@ -60,8 +60,8 @@ class ModelInfo:
 
     @property
     def chat(self) -> bool:
-        """True if the model answers chat requests (some only answer on /v1/responses)."""
-        return not self.endpoints or bool(self.endpoints & {"chat/completions", "messages"})
+        """True if the model answers chat requests (some of OpenAI's on /v1/responses only)."""
+        return not self.endpoints or bool(self.endpoints & {"chat/completions", "responses", "messages"})
 
     def effort_is_none(self, effort: str | None) -> bool:
         """True if a request with this reasoning_effort (None: not given) runs without reasoning."""

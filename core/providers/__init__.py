@@ -41,8 +41,8 @@ class Adapter(Protocol):
     ) -> Success | Failure:
         """The outcome of an answer that did not stream. Never raises; `secret` is removed from messages."""
 
-    def stream(self, params: Mapping[str, Any], *, secret: str | None = None) -> StreamTranslator:
-        """A translator for one streamed answer to `params`: a 200 of type text/event-stream."""
+    def stream(self, params: Mapping[str, Any], model_id: str = "", *, secret: str | None = None) -> StreamTranslator:
+        """A translator for one streamed answer of `model_id` to `params`: a 200 of type text/event-stream."""
 
     def list_models(self) -> ProviderRequest:
         """The call that lists models and, costing nothing, tests a key."""

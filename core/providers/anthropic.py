@@ -96,7 +96,7 @@ class Anthropic:
         """The outcome of a call that did not stream. Never raises; `secret` is removed from a failure's message."""
         return anthropic_answer.parse(status, headers, body, secret=secret)
 
-    def stream(self, params: Mapping[str, Any], *, secret: str | None = None) -> StreamTranslator:
+    def stream(self, params: Mapping[str, Any], model_id: str = "", *, secret: str | None = None) -> StreamTranslator:
         """A translator for one streamed answer to `params`, in the events of whoever sent them."""
         if isinstance(params, MessagesParams):
             return NativeStream(include_usage=False, secret=secret)

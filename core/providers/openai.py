@@ -10,9 +10,10 @@ import orjson
 from core import catalogue
 from core.catalogue import ModelInfo, Support
 from core.errors import FieldError
-from core.providers import openai_answer
+from core.providers import openai_answer, openai_responses
 from core.providers.headers import openai_limits
 from core.providers.model_list import parse_model_list
+from core.providers.openai_responses_stream import ResponsesStream
 from core.providers.streams import OpenAIStream, StreamTranslator, wants_usage
 from core.providers.types import Failure, LimitReading, ProviderRequest, Success
 
@@ -40,10 +41,11 @@ class OpenAI:
         """What this model cannot do of what `params` (already valid) asks, each naming the field and the model."""
         errors = [_refused(field, model) for field in CLAUDE_FIELDS if params.get(field) is not None]
         errors += only_for_claude(params)
+        bridged = openai_responses.needed(params, model)
+        if bridged:
+            errors += openai_responses.check(params, model)
         if not model.known:
             return errors
-        if not model.chat:
-            errors.append(FieldError("/model", f"{model.id} does not answer chat completions, only /v1/responses"))
         effort = params.get("reasoning_effort")
         if effort is not None and effort in model.refused_efforts:
             what = f"reasoning_effort '{effort}'" if model.reasoning else "reasoning_effort"
@@ -56,11 +58,12 @@ class OpenAI:
             errors += _not_neutral(params, _STOP_NEUTRAL, model, "")
             if params.get("prediction") is not None:
                 errors.append(_refused("prediction", model))
-        if _has_tools(params) and not model.takes(model.chat_tools, effort):
+        if not bridged and _has_tools(params) and not model.takes(model.chat_tools, effort):
             hint = " unless reasoning_effort is 'none'" if model.chat_tools is Support.EFFORT_NONE else ""
             errors.append(FieldError("/tools", f"{model.id} does not take tools on chat completions{hint}"))
         errors += over_output_limit(params, model)
-        return errors
+        # Some fields are refused by the model and by the way to it: once is enough.
+        return list({error.pointer: error for error in errors}.values()) if bridged else errors
 
     def build(self, params: Mapping[str, Any], model_id: str, *, stream: bool = False) -> ProviderRequest:
         """The call for `params`, valid and checked, to `model_id`."""
@@ -68,7 +71,8 @@ class OpenAI:
         body = dict(params)
         body["model"] = model_id
         effort = body.get("reasoning_effort")
-        if effort is None and model.chat_tools is Support.EFFORT_NONE and _has_tools(body):
+        bridged = openai_responses.needed(params, model)
+        if effort is None and not bridged and model.chat_tools is Support.EFFORT_NONE and _has_tools(body):
             # These models take tools only without reasoning; a caller who named no effort gets what works.
             effort = body["reasoning_effort"] = "none"
         if model.sampling is not Support.ALWAYS and not (model.known and model.takes(model.sampling, effort)):
@@ -83,9 +87,11 @@ class OpenAI:
             if limit is not None:
                 body["max_completion_tokens"] = limit
         finish_body(body, stream)
+        if bridged:
+            return _json_call(openai_responses.PATH, openai_responses.translate(body, stream=stream))
         if stream:
             body["stream_options"].setdefault("include_obfuscation", False)
-        return ProviderRequest(path=PATH, body=orjson.dumps(body), headers={"content-type": "application/json"})
+        return _json_call(PATH, body)
 
     def credential_headers(self, api_key: str, organization: str | None = None) -> dict[str, str]:
         """The headers that carry the key. Keep them out of logs."""
@@ -100,8 +106,10 @@ class OpenAI:
         """The outcome of a call that did not stream. Never raises; `secret` is removed from a failure's message."""
         return openai_answer.parse(status, headers, body, secret=secret)
 
-    def stream(self, params: Mapping[str, Any], *, secret: str | None = None) -> StreamTranslator:
-        """A translator for one streamed answer to `params`."""
+    def stream(self, params: Mapping[str, Any], model_id: str = "", *, secret: str | None = None) -> StreamTranslator:
+        """A translator for one streamed answer of `model_id` to `params`."""
+        if openai_responses.needed(params, catalogue.find(model_id, self.provider)):
+            return ResponsesStream(include_usage=wants_usage(params), secret=secret)
         return OpenAIStream(include_usage=wants_usage(params), secret=secret)
 
     def list_models(self) -> ProviderRequest:
@@ -117,6 +125,10 @@ class OpenAI:
     def limits(self, headers: Mapping[str, str], *, now: float | None = None) -> list[LimitReading]:
         """What the headers of any answer say of the connection's limits."""
         return openai_limits(headers)
+
+
+def _json_call(path: str, body: dict[str, Any]) -> ProviderRequest:
+    return ProviderRequest(path=path, body=orjson.dumps(body), headers={"content-type": "application/json"})
 
 
 def _refused(field: str, model: ModelInfo) -> FieldError:

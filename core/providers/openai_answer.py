@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from core.providers.failures import failure, failure_inside, unreadable
+from core.providers.openai_responses_answer import completion_of
 from core.providers.types import Failure, Success, Usage
 
 
@@ -30,11 +31,13 @@ def parse(status: int, headers: Mapping[str, str], body: bytes, *, secret: str |
 def read_completion(found: object, status: int = 200, *, secret: str | None = None) -> Success | Failure:
     """The outcome in a decoded body (of a call or of a line of a batch's output file). Never raises.
 
-    What a compatible server may leave out (id, object, created, usage: PROVIDERS.md 8) is filled in; an error inside
-    a 200 is a failure.
+    An answer of /v1/responses is translated. What a compatible server may leave out (id, object, created, usage:
+    PROVIDERS.md 8) is filled in; an error inside a 200 is a failure.
     """
     if not isinstance(found, dict):
         return unreadable(status, "the provider's answer is not a JSON object")
+    if found.get("object") == "response":
+        found = completion_of(found)
     if found.get("error"):
         return failure_inside(found, status, secret=secret)
     choices = found.get("choices")

@@ -102,9 +102,13 @@ class StreamBase(ABC):
             self._fail(unreadable(200, "the provider's stream has an event that is not a JSON object"))
             return None
         if found.get("error"):
-            self._fail(failure_inside(found, 200, secret=self._secret))
+            self._decoded_error(found)
             return None
         return found
+
+    def _decoded_error(self, found: Mapping[str, Any]) -> None:
+        """The stream has failed with what `found["error"]` says."""
+        self._fail(failure_inside(found, 200, secret=self._secret))
 
     def _fail(self, failure: Failure) -> None:
         self.ended = True
