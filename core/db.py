@@ -12,6 +12,7 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 from sqlalchemy import create_engine, event, text
@@ -146,13 +147,41 @@ def connection(tenant_id: UUID | None = None) -> Iterator[RawConnection]:
     DatabaseFull
         Its disk is full: reading goes on, writing waits for room.
     """
+    with _pooled() as held:
+        actions = _after_commit[held] = []
+        if tenant_id is not None:
+            held.execute(_SCOPE, (TENANT_ROLE, str(tenant_id)))
+        yield held
+    for action in actions:
+        try:
+            action()
+        except Exception:
+            # The transaction stands; whoever asked for it must not hear of a failure and repeat it.
+            log.exception("what follows a commit failed")
+
+
+@contextmanager
+def single_statement() -> Iterator[RawConnection]:
+    """A connection with the platform's view on which each statement is a transaction: committed when it returns.
+
+    For the statements of the hot path: one round trip instead of three. Raises DatabaseDown as `connection` does.
+    """
+    with _pooled() as held:
+        held.autocommit = True
+        try:
+            yield held
+        finally:
+            # A connection that was left in mid-statement by a killed greenlet is closed by the pool.
+            if held.info.transaction_status is TransactionStatus.IDLE:
+                held.autocommit = False
+
+
+@contextmanager
+def _pooled() -> Iterator[RawConnection]:
     pool = _get().raw
     try:
         # The pool's own context commits, rolls back, and drops a connection left in mid-statement by a killed greenlet.
         with pool.connection() as held:
-            actions = _after_commit[held] = []
-            if tenant_id is not None:
-                held.execute(_SCOPE, (TENANT_ROLE, str(tenant_id)))
             yield held
     except PoolTimeout as error:
         raise DatabaseDown from error
@@ -164,12 +193,6 @@ def connection(tenant_id: UUID | None = None) -> Iterator[RawConnection]:
         if _full(error):
             raise DatabaseFull from error
         raise
-    for action in actions:
-        try:
-            action()
-        except Exception:
-            # The transaction stands; whoever asked for it must not hear of a failure and repeat it.
-            log.exception("what follows a commit failed")
 
 
 def after_commit(connection: RawConnection, action: Callable[[], None]) -> None:

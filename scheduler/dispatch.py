@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -28,10 +29,17 @@ log = logging.getLogger(__name__)
 #: tenant's first row does not wait behind more than that.
 WINDOW_SECONDS = 0.15
 MIN_WINDOW_ROWS = 256
-#: Between two looks while there is work, in seconds; the second when rows are only in flight.
-BUSY_SECONDS, IN_FLIGHT_SECONDS, IDLE_SECONDS = 0.02, 0.2, 5.0
+#: Between two looks while there is work, in seconds: while a limit is what bounds it, while the window is full (a third
+#: of it will have been started by then, so that claims and slices are large), while rows are only in flight, and else.
+BUSY_SECONDS, FULL_SECONDS, IN_FLIGHT_SECONDS, IDLE_SECONDS = 0.02, 0.05, 0.2, 5.0
 #: Estimates of a lane's next rows that are read at once.
 PEEK_ROWS = 2000
+
+
+def _demand(lanes: Sequence[OpenLane], rung: int, running: int) -> Demand:
+    """What a tenant wants; one without open lanes wants nothing more than it holds."""
+    weight = lanes[0].weight if lanes else 1
+    return Demand(weight, rung + running, sum(lane.due + lane.fresh for lane in lanes), rung)
 
 
 @dataclass(slots=True)
@@ -71,9 +79,11 @@ class Dispatcher:
         if not lanes:
             # Rows in flight may come back to be tried again at any time.
             return IN_FLIGHT_SECONDS if flight.lanes else IDLE_SECONDS
-        startable = min(self._window() - flight.rung, capacity - flight.running - flight.rung)
+        startable = capacity - flight.running - flight.rung
         released, wait = self._release(lanes, flight, capacity, startable) if startable > 0 else (0, BUSY_SECONDS)
         self._last_rung = flight.rung + released
+        if self._last_rung >= self._window():
+            return FULL_SECONDS
         return BUSY_SECONDS if released else max(BUSY_SECONDS, min(wait, IN_FLIGHT_SECONDS))
 
     def _window(self) -> int:
@@ -99,15 +109,17 @@ class Dispatcher:
         for lane in lanes:
             by_tenant[lane.tenant_id].append(lane)
         in_flight = flight.by_connection()
-        held = {tenant: sum(lane.rung + lane.running for lane in own) for tenant, own in by_tenant.items()}
+        held = defaultdict(lambda: (0, 0), flight.by_tenant())
+        window = self._window()
         released, wait = 0, IN_FLIGHT_SECONDS
         while startable > 0 and by_tenant:
             allowed = shares(
                 {
-                    tenant: Demand(own[0].weight, held[tenant], sum(lane.due + lane.fresh for lane in own))
-                    for tenant, own in by_tenant.items()
+                    tenant: _demand(by_tenant.get(tenant, ()), *held[tenant])
+                    for tenant in held.keys() | by_tenant.keys()
                 },
                 capacity=capacity,
+                window=window,
                 startable=startable,
             )
             if not any(allowed.values()):
@@ -116,7 +128,7 @@ class Dispatcher:
                 count, limited = self._release_tenant(own, allowed[tenant], in_flight)
                 released += count
                 startable -= count
-                held[tenant] += count
+                held[tenant] = (held[tenant][0] + count, held[tenant][1])
                 wait = min(wait, limited)
                 if count < allowed[tenant] or not allowed[tenant]:
                     del by_tenant[tenant]

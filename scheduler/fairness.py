@@ -9,29 +9,34 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What one tenant holds and wants, in calls."""
+    """What one tenant holds and wants, in calls. Of those in flight, `ahead` are rung and not started yet."""
 
     weight: int
     in_flight: int
     wanted: int
+    ahead: int = 0
 
 
-def shares(demands: Mapping[UUID, Demand], *, capacity: int, startable: int) -> dict[UUID, int]:
+def shares(demands: Mapping[UUID, Demand], *, capacity: int, window: int, startable: int) -> dict[UUID, int]:
     """How many rows each tenant may start now.
 
     Every tenant gets what it wants or its weighted share of the capacity, whichever is less; what one leaves is
     shared by the others in the same way. What it holds already counts, so that a tenant with slow calls does not keep
-    the rest from a tenant that comes later.
+    the rest from a tenant that comes later. The window is shared likewise: a tenant that comes while others have
+    filled it gets its part at once, and they get nothing more until theirs has shrunk.
 
     Parameters
     ----------
     capacity : calls that all workers together can hold.
+    window : rows that may be rung ahead of what workers have started.
     startable : rows that may be started now, over all tenants; shared by weight too.
     """
     held = _fill(
         {tenant: (demand.weight, demand.in_flight + demand.wanted) for tenant, demand in demands.items()}, capacity
     )
     room = {tenant: min(demands[tenant].wanted, max(0, held[tenant] - demands[tenant].in_flight)) for tenant in demands}
+    ahead = _fill({tenant: (demand.weight, demand.ahead + room[tenant]) for tenant, demand in demands.items()}, window)
+    room = {tenant: min(room[tenant], max(0, ahead[tenant] - demands[tenant].ahead)) for tenant in demands}
     return _fill({tenant: (demands[tenant].weight, wanted) for tenant, wanted in room.items()}, startable)
 
 

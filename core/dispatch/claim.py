@@ -15,6 +15,7 @@ from core import partitions
 from core.db import RawConnection
 from core.dispatch.doorbell import Slice
 from core.ids import BLOCK_BITS
+from core.pg_arrays import numbers
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class OpenLane:
 class Held:
     """The leases of one lane: due to be tried again now, rung and not started, in a call."""
 
+    tenant_id: UUID
     connection_id: UUID
     due: int
     rung: int
@@ -72,6 +74,14 @@ class Flight:
     def running(self) -> int:
         return sum(held.running for held in self.lanes.values())
 
+    def by_tenant(self) -> dict[UUID, tuple[int, int]]:
+        """Rows rung and rows in a call, per tenant: of lanes too that have nothing left to dispatch."""
+        found: dict[UUID, tuple[int, int]] = {}
+        for held in self.lanes.values():
+            rung, running = found.get(held.tenant_id, (0, 0))
+            found[held.tenant_id] = (rung + held.rung, running + held.running)
+        return found
+
     def by_connection(self) -> dict[UUID, int]:
         """Rows rung or in a call, per connection."""
         found: dict[UUID, int] = {}
@@ -83,7 +93,7 @@ class Flight:
 def flight(connection: RawConnection) -> Flight:
     """The leases, counted: as many rows are read as calls are in flight or wait to be tried again."""
     rows = connection.execute(_FLIGHT).fetchall()
-    return Flight({row["lane_id"]: Held(row["connection_id"], row["due"], row["rung"], row["running"]) for row in rows})
+    return Flight({row.pop("lane_id"): Held(**row) for row in rows})
 
 
 def open_lanes(connection: RawConnection, held: Flight) -> list[OpenLane]:
@@ -99,7 +109,7 @@ def open_lanes(connection: RawConnection, held: Flight) -> list[OpenLane]:
     return lanes
 
 
-_NOTHING_HELD = Held(UUID(int=0), 0, 0, 0)
+_NOTHING_HELD = Held(UUID(int=0), UUID(int=0), 0, 0, 0)
 
 
 def capacity(connection: RawConnection) -> int:
@@ -137,22 +147,23 @@ def claim_fresh(
     (completion id, fence) of each row; empty if the batch was paused or stopped, or somebody moved the cursor.
     """
     count = len(tokens)
-    rows = connection.execute(
+    first = (lane.id << BLOCK_BITS) + lane.next_n
+    claimed = connection.execute(
         _CLAIM_FRESH,
         {
             "lane": lane.id,
             "batch": lane.batch_id,
             "next_n": lane.next_n,
             "count": count,
-            "first": (lane.id << BLOCK_BITS) + lane.next_n,
-            "inputs": [pair[0] for pair in tokens],
-            "outputs": [pair[1] for pair in tokens],
-            "reserved": reserved,
+            "first": first,
+            "inputs": numbers([pair[0] for pair in tokens]),
+            "outputs": numbers([pair[1] for pair in tokens]),
+            "reserved": numbers(reserved),
             "total_reserved": sum(reserved, Decimal(0)),
         },
-    ).fetchall()
-    lane.next_n += len(rows)
-    return [(row["completion_id"], 1) for row in rows]
+    ).rowcount
+    lane.next_n += claimed
+    return [(row_id, 1) for row_id in range(first, first + claimed)]
 
 
 def due_rows(connection: RawConnection, lane_id: int, count: int) -> list[tuple[int, int, int, float]]:
@@ -196,11 +207,11 @@ ORDER BY batch.priority DESC, batch.created_at, lane.id
 """
 
 _FLIGHT = """
-SELECT lane_id, connection_id,
+SELECT lane_id, tenant_id, connection_id,
        count(*) FILTER (WHERE due_at <= now()) AS due,
        count(*) FILTER (WHERE rung_at IS NOT NULL AND call_started_at IS NULL) AS rung,
        count(*) FILTER (WHERE call_started_at IS NOT NULL) AS running
-FROM lease GROUP BY lane_id, connection_id
+FROM lease GROUP BY lane_id, tenant_id, connection_id
 """
 
 # The batch is locked before the lane is looked at: two schedulers may try the same rows while the lead passes on.
@@ -222,7 +233,6 @@ SELECT %(first)s + r.n - 1, moved.created_at, moved.batch_id, moved.tenant_id, m
        r.input, r.output, r.reserved
 FROM moved, unnest(%(inputs)s::int[], %(outputs)s::int[], %(reserved)s::numeric[])
      WITH ORDINALITY AS r (input, output, reserved, n)
-RETURNING completion_id
 """
 
 _CLAIM_DUE = """

@@ -21,6 +21,7 @@ from core.dispatch import lanes
 from core.dispatch.lanes import LaneFacts
 from core.ids import BLOCK_BITS
 from core.logbook import bodies
+from core.pg_arrays import numbers, texts
 from core.providers.types import Usage
 from core.rollup import Key, Sums, hour_of
 from core.states import FailureReason, RowStatus
@@ -150,31 +151,31 @@ def _end_rows(connection: db.RawConnection, ended: Sequence[Ended]) -> Won:
 
 def _end_rows_of(connection: db.RawConnection, partition: str, ended: Sequence[Ended]) -> Won:
     rows = connection.execute(
-        _END.format(partition=partition), {**values_of(ended), "fences": [row.fence for row in ended]}
+        _END.format(partition=partition), {**values_of(ended), "fences": numbers([row.fence for row in ended])}
     ).fetchall()
     return {row["id"]: row for row in rows}
 
 
-def values_of(ended: Sequence[Ended]) -> dict[str, list[object]]:
+def values_of(ended: Sequence[Ended]) -> dict[str, str]:
     """Outcomes as columns, for statements that unnest them."""
     usages = [row.usage or _NO_USAGE for row in ended]
     return {
-        "ids": [row.id for row in ended],
-        "statuses": [row.status for row in ended],
-        "attempts": [row.attempts for row in ended],
-        "models": [row.model for row in ended],
-        "inputs": [usage.input_tokens if row.usage else None for row, usage in zip(ended, usages, strict=True)],
-        "outputs": [usage.output_tokens if row.usage else None for row, usage in zip(ended, usages, strict=True)],
-        "cached": [usage.cached_tokens for usage in usages],
-        "written": [usage.cache_write_tokens + usage.cache_write_1h_tokens for usage in usages],
-        "reasoning": [usage.reasoning_tokens for usage in usages],
-        "costs": [row.cost_usd for row in ended],
-        "list_costs": [row.list_cost_usd for row in ended],
-        "versions": [row.price_version for row in ended],
-        "reasons": [row.reason for row in ended],
-        "messages": [_storable(row.message) for row in ended],
-        "provider_statuses": [row.provider_status for row in ended],
-        "request_ids": [row.request_id for row in ended],
+        "ids": numbers([row.id for row in ended]),
+        "statuses": texts([row.status for row in ended]),
+        "attempts": numbers([row.attempts for row in ended]),
+        "models": texts([row.model for row in ended]),
+        "inputs": numbers([row.usage.input_tokens if row.usage else None for row in ended]),
+        "outputs": numbers([row.usage.output_tokens if row.usage else None for row in ended]),
+        "cached": numbers([usage.cached_tokens for usage in usages]),
+        "written": numbers([usage.cache_write_tokens + usage.cache_write_1h_tokens for usage in usages]),
+        "reasoning": numbers([usage.reasoning_tokens for usage in usages]),
+        "costs": numbers([row.cost_usd for row in ended]),
+        "list_costs": numbers([row.list_cost_usd for row in ended]),
+        "versions": texts([row.price_version for row in ended]),
+        "reasons": texts([row.reason for row in ended]),
+        "messages": texts([_storable(row.message) for row in ended]),
+        "provider_statuses": numbers([row.provider_status for row in ended]),
+        "request_ids": texts([row.request_id for row in ended]),
     }
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from core import db
+from psycopg.rows import args_row
+
+from core import db, pg_arrays
 
 
 @dataclass(slots=True)
@@ -41,19 +43,19 @@ def start(worker_id: UUID, created_at: datetime, rows: list[tuple[int, int]]) ->
     taken for dead. `call_started_at` is committed when this returns, so that a crash from here on is known to leave
     an unknown outcome.
     """
-    with db.connection() as connection:
-        found = connection.execute(
+    with db.single_statement() as connection, connection.cursor(row_factory=args_row(Started)) as cursor:
+        return cursor.execute(
             _START,
             {
                 "worker": worker_id,
                 "created_at": created_at,
-                "ids": [row[0] for row in rows],
-                "fences": [row[1] for row in rows],
+                "ids": pg_arrays.numbers([row[0] for row in rows]),
+                "fences": pg_arrays.numbers([row[1] for row in rows]),
             },
         ).fetchall()
-    return [Started(created_at=created_at, **row) for row in found]
 
 
+# The columns stand in the order of Started's fields.
 _START = """
 WITH mine AS (
     UPDATE lease SET call_started_at = now(), worker_id = %(worker)s
@@ -67,9 +69,9 @@ WITH mine AS (
               lease.estimated_output_tokens AS estimated_output, lease.lane_id,
               extract(epoch FROM now() - lease.rung_at)::float8 AS rung_seconds
 )
-SELECT mine.id, mine.fence, mine.batch_id, mine.tenant_id, lane.project_id, mine.connection_id, lane.provider,
-       lane.model, request.body, mine.attempts, mine.strikes, mine.estimated_input, mine.estimated_output,
-       mine.rung_seconds
+SELECT mine.id, mine.fence, request.created_at, mine.batch_id, mine.tenant_id, lane.project_id, mine.connection_id,
+       lane.provider, lane.model, request.body, mine.attempts, mine.strikes, mine.estimated_input,
+       mine.estimated_output, mine.rung_seconds
 FROM mine
 JOIN lane ON lane.id = mine.lane_id
 JOIN completion_request request ON request.completion_id = mine.id AND request.created_at = %(created_at)s
