@@ -41,6 +41,13 @@ def child_exit(server: Any, worker: Any) -> None:
         multiprocess.mark_process_dead(worker.pid)
 
 
+def post_worker_init(worker: Any) -> None:
+    """The application is loaded."""
+    from core import garbage
+
+    garbage.settle()
+
+
 def worker_exit(server: Any, worker: Any) -> None:
     """Close what the process opened."""
     from core import db

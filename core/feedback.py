@@ -26,8 +26,9 @@ def report(key: LimitKey, reserved: tuple[int, int], called: Called) -> None:
         limits.observe(key, called.readings)
     if isinstance(outcome, Success):
         if outcome.usage_reported:
-            limits.settle(key, reserved, outcome.usage)
-        limits.success(key)
+            limits.answered(key, reserved, outcome.usage)
+        else:
+            limits.success(key)
         return
     # A refused request has been counted by the provider as one, its tokens have not.
     limits.settle(key, reserved, Usage() if called.sent else None)

@@ -12,7 +12,7 @@ import threading  # noqa: E402
 import gevent  # noqa: E402
 import gevent.event  # noqa: E402
 
-from core import db, logs, metrics_process, notifications  # noqa: E402
+from core import db, garbage, logs, metrics_process, notifications  # noqa: E402
 from core.dispatch.doorbell import make_broker  # noqa: E402
 from core.metrics_backlog import Backlog  # noqa: E402
 from core.metrics_dispatch import timed  # noqa: E402
@@ -49,6 +49,7 @@ def main() -> int:
     stop = gevent.event.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop.set)
+    garbage.settle()
     log.info("scheduler ready")
     stop.wait()
     backlog.clear()

@@ -16,7 +16,7 @@ import dramatiq  # noqa: E402
 import gevent  # noqa: E402
 import gevent.event  # noqa: E402
 
-from core import db, logs, metrics_process, notifications  # noqa: E402
+from core import db, garbage, logs, metrics_process, notifications  # noqa: E402
 from core.db import DatabaseDown  # noqa: E402
 from core.settings import settings  # noqa: E402
 from workers import broker as brokers  # noqa: E402
@@ -50,6 +50,7 @@ def main() -> int:
     gevent.spawn(_keep_alive, executor)
     gevent.spawn(_hear_of_stops, executor)
     worker.start()
+    garbage.settle()
     log.info("worker ready: holds up to %d calls", executor.capacity)
     stop.wait()
 

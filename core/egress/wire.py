@@ -17,7 +17,8 @@ MAX_HEAD_BYTES = 64 * 1024
 READ_BYTES = 64 * 1024
 
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: |\Z)")
-_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00]*?)[ \t]*\Z")
+#: Name and value of each line of a head; whatever is no such line comes as a third group.
+_HEADERS = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*)\r\n|(.)", re.DOTALL)
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;|\Z)")
 
 
@@ -81,19 +82,18 @@ class Reading:
                 raise BadAnswer("The server switches protocols.")
             if self.status >= 200:
                 break
-        headers = self.headers
-        for line in lines:
-            pair = _HEADER.match(line)
-            if not pair:
+        parsed: dict[str, str] = {}
+        for name, value, junk in _HEADERS.findall(lines):
+            if junk:
                 raise BadAnswer("The server's answer has a malformed header.")
-            name = pair[1].lower()
-            if name in headers:
-                dict.__setitem__(headers, name, f"{dict.__getitem__(headers, name)}, {pair[2]}")
-            else:
-                dict.__setitem__(headers, name, pair[2])
-        self.reusable = found[1] == b"1" and "close" not in (headers.get("connection") or "").lower()
+            name = name.lower()
+            value = value.rstrip(" \t")
+            parsed[name] = f"{parsed[name]}, {value}" if name in parsed else value
+        self.headers = Headers(parsed)
+        self.reusable = found[1] == b"1" and "close" not in parsed.get("connection", "").lower()
 
-    def _head_lines(self) -> tuple[bytes, list[str]]:
+    def _head_lines(self) -> tuple[bytes, str]:
+        """The status line, and the lines of the headers, each with its end."""
         buffer = self._buffer
         while (end := buffer.find(b"\r\n\r\n")) < 0 and len(buffer) <= MAX_HEAD_BYTES:
             data = self._receive(READ_BYTES)
@@ -103,8 +103,8 @@ class Reading:
         if not 0 <= end <= MAX_HEAD_BYTES:
             raise TooMuchData(f"The answer's headers are larger than {MAX_HEAD_BYTES} bytes.")
         self._buffer = buffer[end + 4 :]
-        status_line, _, rest = buffer[:end].partition(b"\r\n")
-        return status_line, rest.decode("latin-1").split("\r\n") if rest else []
+        first = buffer.find(b"\r\n")
+        return buffer[:first], buffer[first + 2 : end + 2].decode("latin-1")
 
     def length(self) -> int | None:
         """Bytes of the body if the head says so, None if only its end will tell."""

@@ -30,6 +30,7 @@ __all__ = [
     "Permit",
     "Quota",
     "acquire",
+    "answered",
     "client",
     "failure",
     "family",
@@ -150,6 +151,11 @@ def penalise(key: LimitKey, *, retry_after_seconds: float | None) -> None:
 def success(key: LimitKey) -> None:
     """The provider answered, if only to refuse the request: it is alive."""
     limiter().feedback.success(key)
+
+
+def answered(key: LimitKey, reserved: tuple[int, int], used: Usage) -> None:
+    """`settle` and `success` of one call."""
+    limiter().feedback.answered(key, reserved, used)
 
 
 def failure(key: LimitKey) -> None:

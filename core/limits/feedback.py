@@ -118,6 +118,15 @@ class Feedback:
             sums.failures = 0
         self._soon()
 
+    def answered(self, key: LimitKey, reserved: tuple[int, int], used: Usage) -> None:
+        with self._lock:
+            sums = self._sum(key)
+            self._settle(sums, counts_produced_output(key.family), reserved, used)
+            sums.good += 1
+            sums.ended += 1
+            sums.failures = 0
+        self._soon()
+
     def failure(self, key: LimitKey) -> None:
         with self._lock:
             sums = self._sum(key)
@@ -203,7 +212,7 @@ class Feedback:
             self._thread.start()
 
     def _soon(self) -> None:
-        if self._thread is not None:
+        if self._thread is not None and not self._wake.is_set():
             self._wake.set()
 
     def _run(self) -> None:
