@@ -37,18 +37,18 @@ def estimate(
         More rows, longer rows or more models than this service takes.
     """
     reader = ingest.Reader(ingest.Router(principal), ndjson=ndjson)
-    sums: dict[tuple[str, str], Sums] = {}
+    sums: dict[tuple[str, str, bool], Sums] = {}
     seen = Seen()
     for chunk in reader.chunks(rows):
         for row in chunk:
             if not seen.add(row.custom_id):
                 reader.refuse(row.line, "/custom_id", f"`{row.custom_id[:64]}` is already used in this batch")
                 continue
-            lane = (row.route.connection.id, row.route.model)
+            lane = (row.route.connection.id, row.route.model, row.names_tier)
             if lane not in sums:
                 if len(sums) >= ingest.MAX_LANES:
                     raise TooLarge(f"a batch takes at most {ingest.MAX_LANES} different models; split it")
-                sums[lane] = Sums(row.route)
+                sums[lane] = Sums(row.route, names_tier=row.names_tier)
             sums[lane].add(row.body, row.estimated_input, row.estimated_output)
     if not reader.count:
         raise InvalidInput([FieldError("/requests", "must hold at least one request")])

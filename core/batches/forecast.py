@@ -14,7 +14,7 @@ from core import catalogue, ids, pricing
 from core.batches.history import Recent
 from core.batches.options import BatchOptions
 from core.batches.read import money_text
-from core.native.choice import Choice, choose, names_tier, obstacle_to
+from core.native.choice import Choice, choose, obstacle_to
 from core.native.duration import TYPICAL_CALL_SECONDS, realtime_seconds
 from core.native.outlook import Limits
 from core.pricing import RateCard
@@ -25,10 +25,11 @@ from core.states import Processing, ProviderType
 
 
 class Sums:
-    """What the rows of one connection and model add up to."""
+    """What the rows of one lane add up to: of one connection and model, with or without a service tier of their own."""
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, *, names_tier: bool = False) -> None:
         self.route = route
+        self.names_tier = names_tier
         self.model = catalogue.find(route.model, route.provider)
         self.card: RateCard | None = pricing.card_for(route.provider, route.model)
         self.rows = 0
@@ -36,7 +37,6 @@ class Sums:
         #: of each row its limit, or where it has none a typical answer (core/tokens.py)
         self.output_tokens = 0
         self.without_limit = 0
-        self.with_tier = 0
         #: [input, output tokens] that one price holds for: above the long-context threshold or not, and the tier
         self.priced: dict[tuple[bool, str], list[int]] = {}
         self._long_above = self.card.long_above if self.card is not None else None
@@ -45,12 +45,11 @@ class Sums:
         """Add a checked row: its request as JSON, and the estimates of its tokens."""
         tier, limit = "", None
         # Parsed again only where it can make a difference.
-        if b'"max_' in body or b'"service_tier"' in body:
+        if b'"max_' in body or self.names_tier:
             params = orjson.loads(body)
             limit = params.get("max_completion_tokens") or params.get("max_tokens")
-            if names_tier(params):
-                self.with_tier += 1
-                tier = str(params["service_tier"]) if self.route.provider == ProviderType.OPENAI else ""
+            if self.names_tier and self.route.provider == ProviderType.OPENAI:
+                tier = str(params["service_tier"])
         self.rows += 1
         self.input_tokens += input_tokens
         self.output_tokens += output_tokens
@@ -135,11 +134,12 @@ def _lane(sums: Sums, limits: Limits, known: Forecast, options: BatchOptions) ->
         rows=sums.rows,
         min_rows=settings().native_min_rows,
         window_seconds=options.window_seconds,
-        realtime_seconds=seconds,
-        obstacle=obstacle_to(options.processing, sums.model, tier_of_its_own=sums.with_tier > 0),
+        # As it is decided when the batch is submitted (core/batches/ingest.py): without the project's own call times.
+        realtime_seconds=limits.seconds(sums.rows, sums.input_tokens, sums.output_tokens, capacity=known.capacity),
+        obstacle=obstacle_to(options.processing, sums.model, tier_of_its_own=sums.names_tier),
     )
     # What would keep the rows out if their owner asked for native, which auto may be more careful about.
-    obstacle = obstacle_to(Processing.NATIVE, sums.model, tier_of_its_own=sums.with_tier > 0)
+    obstacle = obstacle_to(Processing.NATIVE, sums.model, tier_of_its_own=sums.names_tier)
     lane = _Lane(sums, limits, call_seconds, choice, native=obstacle is None)
     lane.costs = {"realtime": sums.cost(batch=False), "native": sums.cost(batch=True) if lane.native else None}
     chosen_native = choice.processing is Processing.NATIVE

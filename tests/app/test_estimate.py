@@ -189,16 +189,14 @@ def test_models_of_several_providers_and_one_without_a_price(client: FlaskClient
     assert Decimal(totals["cost_usd"]["realtime"]) == sum(priced)
 
 
-def test_embeddings_cost_their_input_and_run_in_real_time(client: FlaskClient, caller: Caller) -> None:
-    rows = [{"model": "text-embedding-3-small", "input": "x" * 4000}] * 1000
-    found = _post_lines(client, caller, _lines(*rows)).get_json()
+def test_embeddings_cost_their_input(client: FlaskClient, caller: Caller) -> None:
+    found = _estimate(client, caller, *[{"model": "text-embedding-3-small", "input": "x" * 4000}] * 10)
     (model,) = found["models"]
     assert (model["output_tokens_max"], model["rows_without_max_tokens"]) == (0, 0)
     # at 0.02 USD per million tokens
     cost = Decimal(model["input_tokens"]) * Decimal("0.02") / 1_000_000
-    assert Decimal(model["cost_usd"]["chosen"]) == cost
-    assert (model["processing"], model["cost_usd"]["native"]) == ("realtime", None)
-    assert Decimal(found["totals"]["cost_usd"]["native"]) == cost
+    assert Decimal(model["cost_usd"]["realtime"]) == cost
+    assert Decimal(model["cost_usd"]["native"]) == cost / 2
     # there is nothing that could get shorter than the limit
     assert Decimal(found["totals"]["expected"]["cost_usd"]) == cost
 
@@ -224,9 +222,26 @@ def test_auto_takes_native_where_it_pays(client: FlaskClient, caller: Caller, mo
     assert "window" in short["processing_reason"]
     realtime = _post_lines(client, caller, data, "?processing=realtime").get_json()["models"][0]
     assert (realtime["processing"], realtime["processing_reason"]) == ("realtime", "asked for")
-    # a tier of its own keeps a row out of a provider's batch API
-    tiered = _post_lines(client, caller, data + _lines(request_row(model="gpt-4o-mini", service_tier="flex")))
-    assert "service_tier" in tiered.get_json()["models"][0]["processing_reason"]
+
+
+@pytest.mark.parametrize("query", ["", "?completion_window=1h", "?processing=native", "?processing=realtime"])
+def test_the_processing_is_what_the_batch_gets(client: FlaskClient, caller: Caller, query: str) -> None:
+    # given rows of models with and without a batch API, enough and too few, and some with a tier of their own
+    add_provider(client, caller, providerType="openai_compatible", name="mine", baseUrl="http://127.0.0.1:9")
+    data = _lines(
+        *[request_row(model="gpt-4o-mini", max_tokens=100)] * 1000,
+        *[request_row(model="gpt-4o-mini", service_tier="flex")] * 3,
+        *[request_row(model="gpt-4o")] * 5,
+        *[request_row(model="mine/llama")] * 4,
+    )
+    estimated = _post_lines(client, caller, data, query).get_json()["models"]
+    made = client.post(
+        "/v1/batch" + query, data=data, content_type="application/x-ndjson", headers=caller.headers
+    ).get_json()
+    assert [(each["rows"], each["processing"], each["processing_reason"]) for each in estimated] == [
+        (each["rows"], each["processing"], each["reason"])
+        for each in sorted(made["processing_plan"], key=lambda each: -each["rows"])
+    ]
 
 
 def test_limits_configured_and_learned_make_the_duration(client: FlaskClient, caller: Caller) -> None:

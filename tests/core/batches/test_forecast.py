@@ -19,8 +19,8 @@ from core.routing import ConnectionRef, Route
 CONNECTION = ConnectionRef(id="00000000-0000-7000-8000-000000000001", provider_type="openai")
 
 
-def _sums(model: str, provider: str = "openai") -> Sums:
-    return Sums(Route(connection=CONNECTION, provider=provider, model=model))
+def _sums(model: str, provider: str = "openai", *, names_tier: bool = False) -> Sums:
+    return Sums(Route(connection=CONNECTION, provider=provider, model=model), names_tier=names_tier)
 
 
 def _body(**fields: object) -> bytes:
@@ -58,17 +58,15 @@ def test_a_long_context_model_is_among_those() -> None:
 
 
 def test_a_tier_has_its_price_in_real_time() -> None:
-    sums = _sums("gpt-5.4")
+    sums = _sums("gpt-5.4", names_tier=True)
     sums.add(_body(service_tier="flex", max_tokens=10), 1000, 10)
-    sums.add(_body(service_tier="auto", max_tokens=10), 1000, 10)
+    sums.add(_body(service_tier="priority", max_tokens=10), 1000, 10)
     usage = Usage(input_tokens=1000, output_tokens=10)
-    flex = pricing.price("openai", "gpt-5.4", usage, service_tier="flex").cost_usd
-    standard = pricing.price("openai", "gpt-5.4", usage).cost_usd
-    assert flex is not None
-    assert standard is not None
-    assert flex < standard
-    assert sums.cost(batch=False) == flex + standard
-    assert sums.with_tier == 1
+    costs = [pricing.price("openai", "gpt-5.4", usage, service_tier=tier).cost_usd for tier in ("flex", "priority")]
+    assert costs[0] is not None
+    assert costs[1] is not None
+    assert costs[0] < costs[1]
+    assert sums.cost(batch=False) == costs[0] + costs[1]
 
 
 def test_rows_without_a_limit_are_counted_and_text_is_no_limit() -> None:
