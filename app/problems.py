@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import orjson
 import redis.exceptions
-from flask import Flask, Response, request
+from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
+from app.errors import log_unexpected, nearest, status_of, without_redis
 from app.retry_hints import retry_hints
 from app.telemetry import request_id
 from core import errors
 from core.states import Action, FailureReason
-
-log = logging.getLogger(__name__)
 
 #: `type` is this and the problem's own name; it identifies the kind, there is nothing to fetch.
 TYPE_PREFIX = "urn:llm-service:problem:"
@@ -72,11 +70,11 @@ def problem(
 
 def of_service_error(error: errors.ServiceError) -> Response:
     """The answer to an error of the tree in core.errors."""
-    kind = next((kind for kind in type(error).__mro__ if kind in _KINDS), None)
+    kind = nearest(_KINDS, error)
     if kind is None:
         # Meant for the operator: its text is not for callers.
         return _of_unexpected(error)
-    status, name, title = _KINDS[kind]
+    status, name, title = kind
     headers: dict[str, str] = {}
     members: dict[str, Any] = {}
     match error:
@@ -114,17 +112,14 @@ def field_errors(messages: Any, pointer: str = "") -> list[errors.FieldError]:
 
 
 def _of_redis_error(error: redis.exceptions.RedisError) -> Response:
-    log.warning("redis is not available: %s", type(error).__name__, extra={"request_id": request_id()})
-    return of_service_error(errors.Unavailable())
+    return of_service_error(without_redis(error))
 
 
 def _of_http_exception(error: HTTPException) -> Response:
     """What werkzeug and Flask raise: no such route, wrong method, a body cut short."""
-    status = error.code or 500
-    if status >= 500 and status != 503:
+    status = status_of(error)
+    if status is None:
         return _of_unexpected(error)
-    if status in (415, 422):
-        status = 400
     headers: dict[str, str] = {}
     if status == 405:
         headers["Allow"] = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
@@ -136,12 +131,6 @@ def _of_http_exception(error: HTTPException) -> Response:
 
 
 def _of_unexpected(error: Exception) -> Response:
-    """A fault of the service: everything into the log, nothing of it to the caller."""
-    log.error(
-        "unexpected error in %s %s",
-        request.method,
-        request.url_rule,
-        exc_info=error,
-        extra={"request_id": request_id()},
-    )
+    """A fault of the service."""
+    log_unexpected(error)
     return problem(500, "internal-error", "The service failed", "An unexpected error; report it with the request id.")

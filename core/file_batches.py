@@ -31,6 +31,9 @@ CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 ENDPOINTS = (CHAT, EMBEDDINGS)
 #: Rows read in one go.
 _PAGE_ROWS = 256
+#: OpenAI's limit of lines in a batch; the size of larger batches' files is not counted.
+_COUNTED_ROWS = 50_000
+_KEPT_SIZES = 10_000
 
 
 class Part(StrEnum):
@@ -238,6 +241,26 @@ def content(principal: Principal, batch_id: UUID, part: Part) -> Iterator[bytes]
             (batch_id, principal.tenant_id),
         ).fetchall()
     return _lines(principal, batch, lanes, part)
+
+
+def size_bytes(principal: Principal, batch: dict[str, Any], part: Part) -> int:
+    """The size of one part of a batch (as `get` gives it): its lines are written once to be counted, then it is known.
+
+    0 for a batch of more rows than OpenAI's have: that would take too long.
+    """
+    key = (batch["id"], part)
+    if batch["total"] > _COUNTED_ROWS:
+        return 0
+    if key not in _sizes:
+        size = sum(map(len, content(principal, batch["id"], part)))
+        if len(_sizes) >= _KEPT_SIZES:
+            _sizes.clear()
+        _sizes[key] = size
+    return _sizes[key]
+
+
+#: Files of this process's callers whose size is known; what they are made of does not change any more.
+_sizes: dict[tuple[UUID, Part], int] = {}
 
 
 def _lines(principal: Principal, batch: dict[str, Any], lanes: list[dict[str, Any]], part: Part) -> Iterator[bytes]:

@@ -26,6 +26,7 @@ MIN_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS = 3600, 30 * 86400
 PURPOSES = frozenset({"assistants", "batch", "fine-tune", "vision", "user_data", "evals"})
 #: an upload that has not ended after this has been given up
 _UPLOAD_HOURS = 24
+_FORGET_AT_ONCE = 10
 _MAX_FILENAME = 512
 
 _ID = re.compile(r"file-([0-9a-f]{32})\Z")
@@ -71,11 +72,6 @@ class Upload:
         self.size_bytes = 0
         owner = (principal.tenant_id, principal.project_id)
         with db.connection(principal.tenant_id) as connection:
-            connection.execute(
-                "DELETE FROM file WHERE tenant_id = %s AND project_id = %s AND (expires_at < now() OR"
-                " (size_bytes IS NULL AND created_at < now() - make_interval(hours => %s)))",
-                (*owner, _UPLOAD_HOURS),
-            )
             connection.execute("INSERT INTO file (id, tenant_id, project_id) VALUES (%s, %s, %s)", (self.id, *owner))
 
     def write(self, data: bytes) -> None:
@@ -201,6 +197,19 @@ def delete(principal: Principal, file_id: UUID) -> None:
         ).fetchone()
     if row is None:
         raise no_such_file(public_id(file_id))
+
+
+def forget_old(connection: db.RawConnection) -> bool:
+    """Remove some of the files that have expired and of the uploads that were given up; True if there may be more.
+
+    The platform's housekeeping, over all tenants; few at once, since each may have hundreds of chunks.
+    """
+    deleted = connection.execute(
+        "DELETE FROM file WHERE id IN (SELECT id FROM file WHERE expires_at < now()"
+        " OR (size_bytes IS NULL AND created_at < now() - make_interval(hours => %s)) LIMIT %s)",
+        (_UPLOAD_HOURS, _FORGET_AT_ONCE),
+    )
+    return deleted.rowcount == _FORGET_AT_ONCE
 
 
 _COLUMNS = "id, filename, purpose, size_bytes, created_at, expires_at"

@@ -9,7 +9,7 @@ import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
-from core import budgets, db, idempotency, metrics_dispatch, webhooks
+from core import budgets, db, files, idempotency, metrics_dispatch, webhooks
 from core.dispatch import recover
 from core.dispatch.doorbell import ring, ring_webhook
 
@@ -79,14 +79,15 @@ class Webhooks:
 
 
 def housekeeping() -> float:
-    """Makes the partitions of the coming days, forgets old idempotency keys and webhook deliveries."""
+    """Makes the partitions of the coming days; forgets idempotency keys, webhook deliveries and files that are old."""
     with db.connection() as connection:
         connection.execute("SELECT ensure_partitions(current_date, current_date + 3)")
     with db.connection() as connection:
         idempotency.forget_old(connection)
         budgets.forget_old(connection)
-    more = True
-    while more:
-        with db.connection() as connection:
-            more = webhooks.forget_old(connection)
+    for forget_old in (webhooks.forget_old, files.forget_old):
+        more = True
+        while more:
+            with db.connection() as connection:
+                more = forget_old(connection)
     return HOUSEKEEPING_SECONDS

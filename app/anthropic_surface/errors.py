@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import orjson
-from flask import Response, request
+from flask import Response
 from werkzeug.exceptions import HTTPException
 
+from app.errors import log_unexpected, nearest, nobody_serves, status_of, without_redis
 from app.retry_hints import retry_hints
 from app.telemetry import request_id
 from core import errors
-from core.providers.from_anthropic_errors import error_object, status_of
+from core.providers.from_anthropic_errors import error_object
+from core.providers.from_anthropic_errors import status_of as status_of_failure
 from core.providers.from_anthropic_stream import error_event
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +56,18 @@ def of_service_error(error: errors.ServiceError) -> Response:
 
 def of_http_exception(error: HTTPException) -> Response:
     """What werkzeug and Flask raise."""
-    status = error.code or 500
-    if status >= 500 and status != 503:
-        return of_unexpected(error)
-    return _answer(400 if status in (415, 422) else status, error.description or error.name, {})
+    status = status_of(error)
+    return of_unexpected(error) if status is None else _answer(status, error.description or error.name, {})
 
 
 def of_redis_error(error: Exception) -> Response:
-    log.warning("redis is not available: %s", type(error).__name__, extra={"request_id": request_id()})
-    return of_service_error(errors.Unavailable())
+    """The answer when Redis is away."""
+    return of_service_error(without_redis(error))
 
 
 def of_unexpected(error: Exception) -> Response:
-    """A fault of the service: everything into the log, nothing of it to the caller."""
-    log.error(
-        "unexpected error in %s %s",
-        request.method,
-        request.url_rule,
-        exc_info=error,
-        extra={"request_id": request_id()},
-    )
+    """A fault of the service."""
+    log_unexpected(error)
     return _answer(500, _UNEXPECTED, {})
 
 
@@ -95,12 +86,9 @@ def of_stream(error: Exception, answered: str) -> bytes:
 
 def _kind(error: errors.ServiceError) -> _Kind | None:
     if isinstance(error, errors.ProviderFailed):
-        status = status_of(error.reason, error.provider_status)
+        status = status_of_failure(error.reason, error.provider_status)
         return _Kind(status, status in _TRANSIENT)
-    if isinstance(error, errors.InvalidInput) and [each.pointer for each in error.errors] == ["/model"]:
-        # Routing says in its detail what it says of the field: nobody serves the model.
-        return _Kind(404 if error.detail == error.errors[0].message else 400)
-    return next((_KINDS[kind] for kind in type(error).__mro__ if kind in _KINDS), None)
+    return _Kind(404) if nobody_serves(error) else nearest(_KINDS, error)
 
 
 def _message(error: errors.ServiceError) -> str:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass
 
 import orjson
-from flask import Response, request
+from flask import Response
 from werkzeug.exceptions import HTTPException
 
+from app.errors import log_unexpected, nearest, nobody_serves, status_of, without_redis
 from app.retry_hints import retry_hints
 from app.telemetry import request_id
 from core import errors
 from core.providers.sse import event
 from core.states import FailureReason
-
-log = logging.getLogger(__name__)
 
 _WRONG_REQUEST = "invalid_request_error"
 _INDEX = re.compile(r"/(\d+)(?=/|\Z)")
@@ -82,27 +80,21 @@ def of_service_error(error: errors.ServiceError) -> Response:
 
 def of_http_exception(error: HTTPException) -> Response:
     """What werkzeug and Flask raise."""
-    status = error.code or 500
-    if status >= 500 and status != 503:
+    status = status_of(error)
+    if status is None:
         return of_unexpected(error)
-    kind = _Kind(status=400 if status in (415, 422) else status, type=_WRONG_REQUEST)
+    kind = _Kind(status=status, type=_WRONG_REQUEST)
     return _answer(kind, error.description or error.name, None, None)
 
 
 def of_redis_error(error: Exception) -> Response:
-    log.warning("redis is not available: %s", type(error).__name__, extra={"request_id": request_id()})
-    return of_service_error(errors.Unavailable())
+    """The answer when Redis is away."""
+    return of_service_error(without_redis(error))
 
 
 def of_unexpected(error: Exception) -> Response:
-    """A fault of the service: everything into the log, nothing of it to the caller."""
-    log.error(
-        "unexpected error in %s %s",
-        request.method,
-        request.url_rule,
-        exc_info=error,
-        extra={"request_id": request_id()},
-    )
+    """A fault of the service."""
+    log_unexpected(error)
     return _answer(_SERVER_ERROR, f"The service failed; report it with the request id {request_id()}.", None, None)
 
 
@@ -117,10 +109,7 @@ def line(error: Exception) -> bytes:
 def _kind(error: errors.ServiceError) -> _Kind | None:
     if isinstance(error, errors.ProviderFailed):
         return _FAILURES.get(error.reason, _SERVER_ERROR)
-    if isinstance(error, errors.InvalidInput) and [each.pointer for each in error.errors] == ["/model"]:
-        # Routing says in its detail what it says of the field.
-        return _UNKNOWN_MODEL if error.detail == error.errors[0].message else _KINDS[errors.InvalidInput]
-    return next((_KINDS[kind] for kind in type(error).__mro__ if kind in _KINDS), None)
+    return _UNKNOWN_MODEL if nobody_serves(error) else nearest(_KINDS, error)
 
 
 def _answer(kind: _Kind, message: str, param: str | None, retry_after_seconds: float | None) -> Response:

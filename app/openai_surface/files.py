@@ -177,7 +177,7 @@ def _file(found: files.FileInfo) -> dict[str, Any]:
 
 
 def _made_file(file_id: str, batch_id: Any, part: Part) -> dict[str, Any]:
-    """A file that is made when it is read: its size is not known before, and is given as 0."""
+    """A file that is made when it is read; the size of a very large one is given as 0."""
     batch = file_batches.get(auth.principal(), batch_id)
     if part is not Part.INPUT and batch["ended_at"] is None:
         raise files.no_such_file(file_id)
@@ -185,7 +185,7 @@ def _made_file(file_id: str, batch_id: Any, part: Part) -> dict[str, Any]:
     return {
         "id": file_id,
         "object": "file",
-        "bytes": 0,
+        "bytes": file_batches.size_bytes(auth.principal(), batch, part),
         "created_at": int(created.timestamp()),
         "expires_at": None,
         "filename": f"batch_{batch_id.hex}_{part}.jsonl",

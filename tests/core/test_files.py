@@ -57,18 +57,6 @@ def test_a_file_is_not_there_before_it_is_whole(principal: Principal) -> None:
     assert (count("file"), count("file_chunk")) == (0, 0)
 
 
-def test_an_upload_given_up_long_ago_is_cleared_away_by_the_next(principal: Principal) -> None:
-    Upload(principal).write(b"x" * CHUNK_BYTES)
-    with db.connection() as connection:
-        connection.execute("UPDATE file SET created_at = now() - interval '25 hours'")
-
-    kept = Upload(principal)
-    kept.write(b"x")
-    kept.finish(filename="x", purpose="batch")
-
-    assert (count("file"), count("file_chunk")) == (1, 1)
-
-
 def test_a_file_over_the_limit_is_refused(principal: Principal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_FILE_BYTES", 10)
 
@@ -101,6 +89,36 @@ def test_an_expired_file_is_gone(principal: Principal) -> None:
         files.get(principal, made.id)
 
 
+def test_housekeeping_removes_what_nobody_can_find_any_more(principal: Principal) -> None:
+    # given files that have expired, an upload that was given up, one under way, and one that is kept
+    for _ in range(12):
+        expired = Upload(principal)
+        expired.write(b"x")
+        expired.finish(filename="x", purpose="batch", expires_after_seconds=3600)
+    given_up = Upload(principal)
+    given_up.write(b"x" * files.CHUNK_BYTES)
+    with db.connection() as connection:
+        connection.execute("UPDATE file SET expires_at = now() - interval '1 second' WHERE size_bytes IS NOT NULL")
+        connection.execute("UPDATE file SET created_at = now() - interval '25 hours' WHERE size_bytes IS NULL")
+    under_way, kept = Upload(principal), Upload(principal)
+    kept.write(b"x")
+    kept.finish(filename="x", purpose="user_data")
+    # when housekeeping runs, a few at a time
+    rounds = 0
+    more = True
+    while more:
+        rounds += 1
+        with db.connection() as connection:
+            more = files.forget_old(connection)
+    # then the last two are left, and no bytes of the others
+    with db.connection() as connection:
+        left = {row["id"] for row in connection.execute("SELECT id FROM file")}
+        chunks = connection.execute("SELECT DISTINCT file_id FROM file_chunk").fetchall()
+    assert left == {under_way.id, kept.id}
+    assert [row["file_id"] for row in chunks] == [kept.id]
+    assert rounds == 2
+
+
 @pytest.mark.parametrize("seconds", [0, 3599, 30 * 86400 + 1])
 def test_a_wrong_expiry_is_refused(principal: Principal, seconds: int) -> None:
     upload = Upload(principal)
@@ -121,7 +139,8 @@ def test_ids_of_files_made_of_batches() -> None:
 
 
 def test_a_wrong_line_is_explained_in_the_vendors_words() -> None:
-    reader = file_batches._Lines([b"[]", b'{"custom_id": "a", "url": "/v1/chat/completions", "body": {"model": "x"}}'])
+    lines = [b"[]", b'{"custom_id": "a", "url": "/v1/chat/completions", "body": {"model": "x"}}']
+    reader = file_batches._Lines(lines, file_batches.CHAT)
 
     assert list(reader) == [b"", {"temperature": None, "model": "x", "custom_id": "a"}]
     assert reader.explained(FieldError("", "empty", line=1)) == {

@@ -158,7 +158,9 @@ def test_a_batch_from_upload_to_results(caller: Client, client: openai.OpenAI) -
         assert row["error"] is None
         assert row["response"]["status_code"] == 200
         assert f"nonce-{custom_id}" in row["response"]["body"]["choices"][0]["message"]["content"]
-    assert client.files.retrieve(str(done.output_file_id)).purpose == "batch_output"
+    shown = client.files.retrieve(str(done.output_file_id))
+    assert shown.purpose == "batch_output"
+    assert shown.bytes == len(client.files.content(shown.id).content)
     # The same batch, seen from the other side.
     ours = caller.get(f"/v1/batch/{made.id}").json()
     assert ours["request_counts"]["succeeded"] == 20
