@@ -2,8 +2,10 @@
 
 FROM python:3.11-slim AS packages
 RUN python -m venv /opt/venv
-COPY requirements.txt .
-RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check -r requirements.txt
+COPY requirements.txt requirements-otel.txt ./
+# --build-arg REQUIREMENTS=requirements-otel.txt: with what traces need (LLM_SERVICE_TRACES_URL).
+ARG REQUIREMENTS=requirements.txt
+RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check -r requirements.txt -r $REQUIREMENTS
 
 FROM python:3.11-slim
 # Metrics of the processes of one container are added up in /run/llm-service: a tmpfs where the root is read-only.

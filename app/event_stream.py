@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import socket
 import time
@@ -83,7 +84,8 @@ class _Sending:
         self._silent_since = 0.0
         if sock is not None:
             sock.settimeout(_STALLED_SECONDS)
-        self._reader = gevent.spawn(self._read, events)
+        # What the request's log lines and spans know, its greenlet knows too.
+        self._reader = gevent.spawn(contextvars.copy_context().run, self._read, events)
         _watch(self)
 
     def begin(self) -> None:

@@ -50,8 +50,9 @@ def post_worker_init(worker: Any) -> None:
 
 def worker_exit(server: Any, worker: Any) -> None:
     """Close what the process opened."""
-    from core import db
+    from core import db, tracing
 
+    tracing.shutdown()
     db.configure(None)
 
 

@@ -9,7 +9,7 @@ import structlog
 from flask import Flask, Response, g, has_request_context, request
 from prometheus_client import Counter, Histogram
 
-from core import ids
+from core import ids, tracing
 
 REQUESTS = Counter("llm_service_http_requests_total", "HTTP requests answered.", ["method", "route", "status"])
 DURATION = Histogram(
@@ -27,6 +27,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 def register(app: Flask) -> None:
     app.before_request(_begin)
     app.after_request(_end)
+    app.teardown_request(_leave)
 
 
 def request_id() -> str:
@@ -43,14 +44,40 @@ def request_id() -> str:
 def _begin() -> None:
     g.started = time.perf_counter()
     structlog.contextvars.bind_contextvars(request_id=request_id())
+    g.span = tracing.root(
+        f"{_method()} {_route()}",
+        tracing.SERVER,
+        trace=request_id(),
+        http__request__method=_method(),
+        http__route=_route(),
+        llm_service__request_id=request_id(),
+    )
+    g.span.__enter__()
+
+
+def _method() -> str:
+    return request.method if request.method in _METHODS else "other"
+
+
+def _route() -> str:
+    """The template, never the path: an id must not become a label."""
+    return request.url_rule.rule if request.url_rule is not None else "unmatched"
 
 
 def _end(response: Response) -> Response:
     response.headers["x-request-id"] = request_id()
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    # Templates, never paths: an id must not become a label.
-    route = request.url_rule.rule if request.url_rule is not None else "unmatched"
-    method = request.method if request.method in _METHODS else "other"
+    route, method = _route(), _method()
+    g.span.set({"http.response.status_code": response.status_code})
+    if response.status_code >= 500:
+        g.span.failed(str(response.status_code))
     REQUESTS.labels(method, route, str(response.status_code)).inc()
     DURATION.labels(method, route).observe(time.perf_counter() - g.get("started", time.perf_counter()))
     return response
+
+
+def _leave(_error: BaseException | None) -> None:
+    """The request is answered, or what was left of it: a stream's body comes later."""
+    span: tracing.Span | None = g.pop("span", None)
+    if span is not None:
+        span.__exit__(None, None, None)

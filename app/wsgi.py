@@ -6,8 +6,9 @@ monkey.patch_all()
 
 # Everything below is imported patched.
 from app.factory import create_app  # noqa: E402
-from core import logs, metrics_process  # noqa: E402
+from core import logs, metrics_process, tracing  # noqa: E402
 
 logs.configure("api")
+tracing.configure("api")
 app = create_app()
 metrics_process.start("api", metrics_process.live_recorder)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from prometheus_client import Counter, Gauge, Histogram
 
 from core import metrics_labels as labels
+from core import tracing
 from core.metrics import LONG_SECONDS, observe_many
 from core.providers.types import Failure, Success
 
@@ -93,6 +94,23 @@ def called(provider: str, model: str, outcome: Success | Failure, seconds: float
         fold()
 
 
+def describe(span: tracing.Span, outcome: Success | Failure) -> None:
+    """Say in a call's span what came of it."""
+    if span is tracing.NOTHING:
+        return
+    if isinstance(outcome, Success):
+        span.set(
+            {
+                "gen_ai.usage.input_tokens": outcome.usage.input_tokens,
+                "gen_ai.usage.output_tokens": outcome.usage.output_tokens,
+                "http.response.status_code": 200,
+            }
+        )
+    else:
+        span.set({"http.response.status_code": outcome.provider_status})
+        span.failed(outcome.reason)
+
+
 class LiveCall:
     """A call of a live completion, from the limiter's permission on. It runs until `ended` or the block's end.
 
@@ -101,12 +119,13 @@ class LiveCall:
     waited_seconds : what it waited for the limiter.
     """
 
-    __slots__ = ("_model", "_operation", "_provider", "_runs", "_started_at")
+    __slots__ = ("_model", "_operation", "_provider", "_runs", "_span", "_started_at")
 
     def __init__(self, provider: str, model: str, waited_seconds: float, operation: str = CHAT) -> None:
         self._provider, self._model, self._operation = provider, model, operation
         self._started_at = time.perf_counter()
         self._runs = True
+        self._span = tracing.call(operation, provider, model)
         LIMITER_WAIT.labels(labels.provider(provider)).observe(waited_seconds)
         IN_FLIGHT.labels("live").inc()
 
@@ -120,11 +139,13 @@ class LiveCall:
         if self._runs:
             seconds = time.perf_counter() - self._started_at
             called(self._provider, self._model, outcome, seconds, self._operation)
+            describe(self._span, outcome)
             self.close()
 
     def close(self) -> None:
         if self._runs:
             self._runs = False
+            self._span.end()
             IN_FLIGHT.labels("live").dec()
 
     def __enter__(self) -> LiveCall:

@@ -58,6 +58,10 @@ class Settings(BaseSettings):
     native_min_rows: int = Field(default=1000, ge=1)
     #: how often a provider's batch is looked at when it is new or is to end, in seconds; up to 30 times this in between
     native_poll_seconds: float = Field(default=10.0, gt=0)
+    #: where traces go, as OTLP over HTTP (http://collector:4318/v1/traces); empty: nowhere
+    traces_url: str = ""
+    #: share of the traces that is recorded
+    traces_ratio: float = Field(default=0.1, ge=0, le=1)
     max_body_bytes: int = 1 << 30
     #: a JSON body that is not streamed (everything but NDJSON)
     max_json_bytes: int = 64 << 20

@@ -12,7 +12,7 @@ import threading  # noqa: E402
 import gevent  # noqa: E402
 import gevent.event  # noqa: E402
 
-from core import db, garbage, logs, metrics_process, notifications  # noqa: E402
+from core import db, garbage, logs, metrics_process, notifications, tracing  # noqa: E402
 from core.dispatch.doorbell import make_broker  # noqa: E402
 from core.metrics_backlog import Backlog  # noqa: E402
 from core.metrics_dispatch import timed  # noqa: E402
@@ -27,6 +27,7 @@ log = logging.getLogger("scheduler")
 
 def main() -> int:
     logs.configure("scheduler")
+    tracing.configure("scheduler")
     broker = make_broker()
     leading = threading.Event()
     work = {
@@ -53,6 +54,7 @@ def main() -> int:
     log.info("scheduler ready")
     stop.wait()
     backlog.clear()
+    tracing.shutdown()
     db.configure(None)
     log.info("stopped")
     return 0

@@ -16,7 +16,7 @@ import psycopg
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
-from core import budgets, db, limits, metrics_dispatch, pricing
+from core import budgets, db, limits, metrics_dispatch, pricing, tracing
 from core.dispatch import claim, recover
 from core.dispatch.claim import Flight, OpenLane
 from core.dispatch.doorbell import SLICE_ROWS, ring
@@ -161,6 +161,7 @@ class Dispatcher:
         candidates = [(row[1], row[2]) for row in due] + fresh
         if not candidates:
             return 0, IN_FLIGHT_SECONDS
+        span = _span_of(lane)
         key = LimitKey(lane.connection_id, limits.family(lane.model))
         grant = limits.take(
             key,
@@ -187,6 +188,8 @@ class Dispatcher:
             limits.settle(key, tokens, None)
         metrics_dispatch.CLAIMED.labels(lane.provider).inc(len(claimed))
         self._ring(lane, claimed)
+        span.set({"llm_service.rows": len(claimed), "llm_service.waiting_for": grant.waiting_for})
+        span.end()
         return len(claimed), grant.wait_seconds
 
     def _peek(self, connection: db.RawConnection, lane: OpenLane, count: int) -> list[tuple[int, int]]:
@@ -257,3 +260,16 @@ class Dispatcher:
             ring(self._broker, claim.slices(lane, claimed, size))
         except (dramatiq.errors.ConnectionError, redis.RedisError):
             log.warning("Redis is away: %d claimed rows are rung when it is back", len(claimed))
+
+
+def _span_of(lane: OpenLane) -> tracing.Span:
+    """The span of one claim; it is sent if something was claimed."""
+    batch_id = tracing.of_batch(lane.batch_id)
+    return tracing.root(
+        "dispatch",
+        tracing.INTERNAL,
+        trace=batch_id,
+        llm_service__batch_id=batch_id,
+        gen_ai__provider__name=lane.provider,
+        gen_ai__request__model=lane.model[:100],
+    )

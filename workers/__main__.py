@@ -16,7 +16,7 @@ import dramatiq  # noqa: E402
 import gevent  # noqa: E402
 import gevent.event  # noqa: E402
 
-from core import db, garbage, logs, metrics_process, notifications  # noqa: E402
+from core import db, garbage, logs, metrics_process, notifications, tracing  # noqa: E402
 from core.db import DatabaseDown  # noqa: E402
 from core.settings import settings  # noqa: E402
 from workers import broker as brokers  # noqa: E402
@@ -32,6 +32,7 @@ IDLE_MILLISECONDS = 20
 
 def main() -> int:
     logs.configure("worker")
+    tracing.configure("worker")
     _allow_many_sockets()
     executor = Executor(settings().worker_concurrency)
     sampler = metrics_process.start("worker", executor.sample)
@@ -59,6 +60,7 @@ def main() -> int:
     worker.stop(timeout=5_000)
     drained = executor.drain(settings().drain_seconds)
     sampler.sample()
+    tracing.shutdown()
     try:
         executor.end()
     except DatabaseDown:

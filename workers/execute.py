@@ -14,7 +14,7 @@ import gevent
 import orjson
 import structlog
 
-from core import connections, feedback, limits, metrics_calls, metrics_dispatch
+from core import connections, feedback, limits, metrics_calls, metrics_dispatch, tracing
 from core.call import Called, call, priced
 from core.connections import LoadedConnection
 from core.dispatch import workers
@@ -147,17 +147,31 @@ class Executor:
             self._lag = time.monotonic() - before - pause
 
     def _run(self, row: Started) -> None:
-        structlog.contextvars.bind_contextvars(batch_id=public("batch", row.batch_id), row_id=row.id)
-        outcome: Ended | Again
+        batch_id = public("batch", row.batch_id)
+        structlog.contextvars.bind_contextvars(batch_id=batch_id, row_id=row.id)
+        span = tracing.root(
+            "row",
+            tracing.CONSUMER,
+            trace=f"row {row.id}",
+            part_of=batch_id,
+            llm_service__batch_id=batch_id,
+            llm_service__row_id=row.id,
+            llm_service__attempt=row.attempts + 1,
+        )
+        with span:
+            outcome = self._outcome_or_why_not(row)
+            _describe(span, outcome)
+        self._recorder.put(outcome)
+
+    def _outcome_or_why_not(self, row: Started) -> Ended | Again:
         try:
-            outcome = self._outcome(row)
+            return self._outcome(row)
         except Unavailable:
             # A store went away before the call; the row is as it was.
-            outcome = Again(id=row.id, fence=row.fence, delay_seconds=1.0, attempts=0, strike=False)
+            return Again(id=row.id, fence=row.fence, delay_seconds=1.0, attempts=0, strike=False)
         except Exception as error:
             log.exception("row %d failed inside the service", row.id)
-            outcome = _after(row, Failure(reason=FailureReason.INTERNAL, message=type(error).__name__), sent=True)
-        self._recorder.put(outcome)
+            return _after(row, Failure(reason=FailureReason.INTERNAL, message=type(error).__name__), sent=True)
 
     def _outcome(self, row: Started) -> Ended | Again:
         key = LimitKey(row.connection_id, limits.family(row.model))
@@ -169,7 +183,11 @@ class Executor:
             connection = connections.load(row.connection_id)
         except NotFound:
             return _after(row, Failure(reason=FailureReason.NOT_CONFIGURED, message="the provider was removed"))
-        called = call(connection, row.model, orjson.loads(row.body), timeout_seconds=settings().call_timeout_seconds)
+        with tracing.call(metrics_calls.CHAT, row.provider, row.model) as span:
+            called = call(
+                connection, row.model, orjson.loads(row.body), timeout_seconds=settings().call_timeout_seconds
+            )
+            metrics_calls.describe(span, called.outcome)
         metrics_calls.called(row.provider, row.model, called.outcome, called.ended_at - called.started_at)
         feedback.report(key, reserved, called)
         if isinstance(called.outcome, Success):
@@ -186,6 +204,16 @@ class Executor:
         for outcome in outcomes:
             if self.in_hand.get(outcome.id) == outcome.fence:
                 del self.in_hand[outcome.id]
+
+
+def _describe(span: tracing.Span, outcome: Ended | Again) -> None:
+    """Say in a row's span what came of this try."""
+    if isinstance(outcome, Again):
+        span.set({"llm_service.again_in_seconds": outcome.delay_seconds})
+        return
+    span.set({"llm_service.status": outcome.status, "llm_service.request_id": outcome.request_id})
+    if outcome.reason is not None:
+        span.failed(outcome.reason)
 
 
 def _ended(row: Started, called: Called, success: Success, connection: LoadedConnection) -> Ended:

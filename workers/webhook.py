@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from core import egress, metrics_dispatch, webhooks
+from core import egress, metrics_dispatch, tracing, webhooks
 from core.crypto import KeyProblem
 from core.egress.errors import EgressError
 from core.errors import AddressRefused, NotFound
@@ -25,7 +25,23 @@ def deliver(delivery_id: UUID, fence: int) -> None:
     delivery = webhooks.begin(delivery_id, fence)
     if delivery is None:
         return
-    structlog.contextvars.bind_contextvars(delivery_id=public("evt", delivery_id))
+    event_id = public("evt", delivery_id)
+    batch_id = None if delivery.batch_id is None else public("batch", delivery.batch_id)
+    structlog.contextvars.bind_contextvars(delivery_id=event_id, **({"batch_id": batch_id} if batch_id else {}))
+    span = tracing.root(
+        "webhook",
+        tracing.CLIENT,
+        trace=batch_id or event_id,
+        llm_service__delivery_id=event_id,
+        llm_service__batch_id=batch_id,
+        llm_service__event_type=delivery.event_type,
+        llm_service__attempt=delivery.attempts + 1,
+    )
+    with span:
+        _attempt(delivery, span)
+
+
+def _attempt(delivery: webhooks.Delivery, span: tracing.Span) -> None:
     began = time.perf_counter()
     status: int | None = None
     error: str | None = None
@@ -48,6 +64,9 @@ def deliver(delivery_id: UUID, fence: int) -> None:
     seconds = time.perf_counter() - began
     outcome = "delivered" if error is None else "no_answer" if status is None else "refused"
     metrics_dispatch.WEBHOOK.labels(outcome).observe(seconds)
+    span.set({"http.response.status_code": status})
+    if error is not None:
+        span.failed(outcome)
     webhooks.finish(delivery, status=status, error=error, duration_seconds=seconds, excerpt=excerpt)
     log.info("webhook %s attempt %d: %s", delivery.event_type, delivery.attempts + 1, error or status)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from uuid import UUID
 import orjson
 from psycopg.types.json import Jsonb
 
-from core import catalogue, db, params, project_routes, tokens
+from core import catalogue, db, params, project_routes, tokens, tracing
 from core.batches.options import BatchOptions
 from core.catalogue import ModelInfo
 from core.errors import FieldError, InvalidInput, TooLarge
@@ -28,6 +29,8 @@ from core.providers import adapter_for
 from core.routing import Route
 from core.settings import settings
 from core.states import Processing, ProviderType
+
+log = logging.getLogger(__name__)
 
 #: Rows that are checked, then written, together: the most that one submission holds in memory.
 CHUNK_ROWS = 2000
@@ -107,6 +110,12 @@ def submit(
         if options.on_commit is not None:
             options.on_commit(connection, batch_id)
         connection.execute("NOTIFY llm_dispatch")
+    # From here on it goes by its own id: this says which request brought it.
+    name = tracing.of_batch(batch_id)
+    log.info("%s was accepted with %d rows", name, reader.count)
+    span = tracing.current()
+    span.belongs_to(name)
+    span.set({"llm_service.batch_id": name, "llm_service.rows": reader.count})
     return batch_id
 
 

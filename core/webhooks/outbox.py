@@ -55,6 +55,8 @@ class Delivery:
     fence: int
     tenant_id: UUID
     project_id: UUID
+    #: None: it is not about a batch
+    batch_id: UUID | None
     #: None: the batch's own `webhook_url`
     endpoint_id: UUID | None
     event_type: str
@@ -176,8 +178,8 @@ def begin(delivery_id: UUID, fence: int) -> Delivery | None:
         row = connection.execute(
             "UPDATE webhook_delivery SET fence = fence + 1, lease_expires_at = now() + make_interval(secs => %s)"
             " WHERE id = %s AND fence = %s AND status = 'pending'"
-            " RETURNING id, fence, tenant_id, project_id, endpoint_id, event_type, url, payload, attempts,"
-            " now() AS begun_at",
+            " RETURNING id, fence, tenant_id, project_id, batch_id, endpoint_id, event_type, url, payload,"
+            " attempts, now() AS begun_at",
             (LEASE_SECONDS, delivery_id, fence),
         ).fetchone()
     return Delivery(**row) if row else None
