@@ -182,6 +182,28 @@ def test_in_async(claude: anthropic.Anthropic, service: House, model: str) -> No
     assert message.content[0].text == text  # type: ignore[union-attr]
 
 
+@BOTH
+def test_tools_and_schemas_in_async(claude: anthropic.Anthropic, service: House, model: str) -> None:
+    class Stock(BaseModel):
+        sku: str
+
+    fields: dict[str, Any] = {"model": model, **ask("Use get_stock for nonce-later."), "tools": TOOLS}
+
+    async def talk() -> tuple[Any, Any, Any]:
+        async with anthropic.AsyncAnthropic(base_url=service.url, api_key=service.client.token) as client:
+            called = await client.messages.create(**fields)
+            async with client.messages.stream(**fields) as stream:
+                streamed = await stream.get_final_message()
+            parsed = await client.messages.parse(model=model, output_format=Stock, **ask("nonce-form"))
+            return called, streamed, parsed
+
+    called, streamed, parsed = asyncio.run(talk())
+    for message in (called, streamed):
+        (call,) = [block for block in message.content if block.type == "tool_use"]
+        assert (message.stop_reason, call.name, call.input) == ("tool_use", "get_stock", {"sku": "nonce-later"})
+    assert parsed.parsed_output == Stock(sku="nonce-form")
+
+
 def test_a_stream_is_logged_once_with_what_came(claude: anthropic.Anthropic, service: House) -> None:
     # Given a stream that was read to its end
     with claude.messages.stream(model=CLAUDE, **ask("nonce-logged")) as stream:

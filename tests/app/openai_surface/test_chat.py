@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from typing import Any
 
 import openai
 import psycopg
@@ -163,6 +164,36 @@ def test_the_asynchronous_client(caller: Client, model: str) -> None:
 
     assert all(f"nonce-async-{n}" in answer for n, answer in enumerate(answers))
     assert "nonce-as" in text
+
+
+@either_vendor
+def test_tools_and_schemas_asynchronously(caller: Client, model: str) -> None:
+    class City(BaseModel):
+        name: str
+
+    asked: Any = said("use get_weather for nonce-asked")
+
+    async def talk() -> list[Any]:
+        async with openai.AsyncOpenAI(base_url=f"{caller.url}/v1", api_key=caller.token) as client:
+            called = await client.chat.completions.create(model=model, messages=asked, tools=[WEATHER])  # type: ignore[list-item]
+            async with client.chat.completions.stream(model=model, messages=asked, tools=[WEATHER]) as events:  # type: ignore[list-item]
+                streamed = await events.get_final_completion()
+            async with client.chat.completions.stream(
+                model=model, messages=said("nonce-shape"), response_format=City
+            ) as events:
+                shaped = await events.get_final_completion()
+            parsed = await client.chat.completions.parse(
+                model=model, messages=said("nonce-shape"), response_format=City
+            )
+            return [called, streamed, shaped, parsed]
+
+    called, streamed, shaped, parsed = asyncio.run(talk())
+
+    for answer in (called, streamed):
+        assert answer.choices[0].finish_reason == "tool_calls"
+        (call,) = answer.choices[0].message.tool_calls
+        assert json.loads(call.function.arguments) == {"city": "nonce-asked"}
+    assert shaped.choices[0].message.parsed == parsed.choices[0].message.parsed == City(name="nonce-shape")
 
 
 def test_the_temperature_is_the_providers_own_unless_given(client: openai.OpenAI) -> None:
