@@ -66,6 +66,8 @@ class Address:
         if self.simulator_url is not None:
             env["LLM_SERVICE_OPENAI_BASE_URL"] = f"{self.simulator_url}/v1"
             env["LLM_SERVICE_ANTHROPIC_BASE_URL"] = self.simulator_url
+            # The simulator is done with a batch at once; a provider would be asked ten times too often.
+            env.setdefault("LLM_SERVICE_NATIVE_POLL_SECONDS", "1")
         # prometheus_client and Dramatiq's middleware each have a variable of their own; both must name one place.
         env["PROMETHEUS_MULTIPROC_DIR"] = env["dramatiq_prom_db"] = str(self.metrics)
         return env
