@@ -15,7 +15,9 @@ from app.answers import raw_answer
 from app.openapi import add_parameter
 from app.telemetry import request_id
 from core import idempotency
-from core.idempotency import Claim, FirstAnswer
+from core.completions import OnCommit
+from core.db import RawConnection
+from core.idempotency import Claim, FirstAnswer, KeyInUse
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +101,32 @@ def idempotent(*, lock_seconds: float = idempotency.LOCK_SECONDS) -> Callable[[A
         return once
 
     return decorate
+
+
+def keeping(answer_of: Callable[[bytes], bytes] = bytes) -> OnCommit | None:
+    """What keeps a completion's answer under the request's key, in the transaction that logs the completion.
+
+    None if the request brought no key. `answer_of` makes the caller's answer of the completion object.
+    """
+    held = current()
+    if held is None:
+        return None
+    mark = fingerprint().value()
+
+    def keep(completion: bytes, connection: RawConnection) -> None:
+        try:
+            answer = answer_of(completion).decode()
+        except Exception:
+            # Whoever else's completions are written in this transaction must not suffer.
+            log.exception("an answer could not be made for its key")
+            return
+        try:
+            held.finish(200, answer, mark, connection)
+        except KeyInUse:
+            # Kept already by a try whose reply was lost, or taken over: the answer is the caller's in any case.
+            log.info("an answer was not kept under its key a second time")
+
+    return keep
 
 
 def _again(found: FirstAnswer) -> Response:

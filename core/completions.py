@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import orjson
 
-from core import budgets, catalogue, connections, feedback, limits, metrics_calls, pricing, project_routes, tokens
+from core import budgets, catalogue, connections, db, feedback, limits, metrics_calls, pricing, project_routes, tokens
 from core import params as parameters
 from core.call import Priced, call, priced
 from core.connections import LoadedConnection
@@ -48,6 +49,8 @@ _FALL_BACK = frozenset(
 COMMIT_SECONDS = 10.0
 
 Answer = TypeVar("Answer")
+#: Called with an answer, in the transaction that writes its row.
+OnCommit = Callable[[bytes, db.RawConnection], None]
 #: One call: an answer, or why there is none.
 MakeCall = Callable[[LoadedConnection, Route], "Answer | Failure"]
 
@@ -138,10 +141,12 @@ def complete(
     request_id: str,
     timeout_seconds: float,
     meter: limits.Meter | None = None,
+    on_commit: OnCommit | None = None,
 ) -> bytes:
     """One completion: the OpenAI chat completion object with provider, cost_usd and request_id, as JSON.
 
-    Its row is committed before this returns. `meter` is told how the limits of the connection stand.
+    Its row is committed before this returns. `meter` is told how the limits of the connection stand. `on_commit` is
+    called with the answer in the transaction that writes the row.
 
     Raises
     ------
@@ -157,7 +162,7 @@ def complete(
     deadline = time.monotonic() + timeout_seconds
     found = routes(principal, params)
     with budgets.hold(principal, lambda: ceiling(found, params), seconds=timeout_seconds):
-        return _complete(principal, params, found, request_id, deadline, meter)
+        return _complete(principal, params, found, request_id, deadline, meter, on_commit)
 
 
 def _complete(
@@ -167,6 +172,7 @@ def _complete(
     request_id: str,
     deadline: float,
     meter: limits.Meter | None,
+    on_commit: OnCommit | None,
 ) -> bytes:
     def make(connection: LoadedConnection, route: Route) -> Success | Failure:
         return _call(connection, route, params, deadline, meter)
@@ -178,7 +184,17 @@ def _complete(
         assert attempt.connection is not None
         price = priced(outcome, attempt.connection, request_id=request_id)
         ended = RowStatus.SUCCEEDED
-        record(principal, params, attempt, request_id, ended, price=price, usage=outcome.usage, model=outcome.model)
+        record(
+            principal,
+            params,
+            attempt,
+            request_id,
+            ended,
+            price=price,
+            usage=outcome.usage,
+            model=outcome.model,
+            on_commit=None if on_commit is None else partial(on_commit, price.body),
+        )
         return price.body
     assert outcome is not None
     record(principal, params, attempt, request_id, RowStatus.FAILED, failure=outcome)
@@ -256,6 +272,7 @@ def record(
     model: str | None = None,
     failure: Failure | None = None,
     first_token_ms: int | None = None,
+    on_commit: Callable[[db.RawConnection], None] | None = None,
     wait: bool = True,
 ) -> None:
     """Log a completion that has ended.
@@ -265,6 +282,7 @@ def record(
     price : the answer, or the part of it that came, and its cost.
     model : as the provider calls the one that answered.
     first_token_ms : from the attempt's start to the first piece of a streamed answer.
+    on_commit : see `live.LiveRow`.
     wait : return when it is committed, or after COMMIT_SECONDS; without, at once.
     """
     body = orjson.dumps(params)
@@ -292,6 +310,7 @@ def record(
         started_at=datetime.fromtimestamp(attempt.started_at, UTC),
         ended_at=datetime.now(UTC),
         first_token_ms=first_token_ms,
+        on_commit=on_commit,
     )
     if wait:
         live.recorder().commit(row, timeout_seconds=COMMIT_SECONDS)

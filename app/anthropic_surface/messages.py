@@ -9,7 +9,7 @@ import orjson
 from flask import Response, request
 
 from app import auth, body, event_stream, idempotent, rate_limits, telemetry
-from app.answers import answer
+from app.answers import raw_answer
 from app.anthropic_surface import errors
 from app.anthropic_surface.routes import blueprint
 from app.anthropic_surface.translation import params_of, told_in_callers_terms
@@ -43,9 +43,15 @@ def create_message() -> Response:
             request_id=telemetry.request_id(),
             timeout_seconds=_timeout_seconds(),
             meter=rate_limits.meter(),
+            on_commit=idempotent.keeping(_message),
         )
+    return raw_answer(_message(made))
+
+
+def _message(made: bytes) -> bytes:
+    """The caller's message for a completion object."""
     completion = orjson.loads(made)
-    return answer(message_of(completion) | {field: completion[field] for field in ADDED})
+    return orjson.dumps(message_of(completion) | {field: completion[field] for field in ADDED})
 
 
 def _timeout_seconds() -> float:

@@ -38,6 +38,7 @@ def create_completion() -> Response:
             request_id=telemetry.request_id(),
             timeout_seconds=timeout_seconds(),
             meter=rate_limits.meter(),
+            on_commit=idempotent.keeping(),
         )
         return raw_answer(made)
     if idempotent.current() is not None:

@@ -74,6 +74,7 @@ def create_completion() -> Response:
         request_id=telemetry.request_id(),
         timeout_seconds=settings().call_timeout_seconds,
         meter=rate_limits.meter(),
+        on_commit=idempotent.keeping(),
     )
     return raw_answer(made)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -51,6 +51,8 @@ class LiveRow:
     ended_at: datetime
     #: from started_at to the first piece of a streamed answer
     first_token_ms: int | None = None
+    #: called in the transaction that writes it, perhaps again after a lost reply; must not raise
+    on_commit: Callable[[db.RawConnection], None] | None = None
 
 
 _lock = threading.Lock()
@@ -87,6 +89,9 @@ def _write(rows: list[LiveRow]) -> None:
                 _BODY.format("completion_response"),
                 [(row.id, row.started_at, row.tenant_id, row.response) for row in kept if row.response is not None],
             )
+        for row in rows:
+            if row.on_commit is not None:
+                row.on_commit(connection)
         _sums(row for row in rows if row.id in new).write(connection)
 
 
