@@ -13,6 +13,7 @@ from app.errors import log_unexpected, nearest, status_of, without_redis
 from app.retry_hints import retry_hints
 from app.telemetry import request_id
 from core import errors
+from core.idempotency import KeyInUse
 from core.states import Action, FailureReason
 
 #: `type` is this and the problem's own name; it identifies the kind, there is nothing to fetch.
@@ -84,6 +85,9 @@ def of_service_error(error: errors.ServiceError) -> Response:
             headers["WWW-Authenticate"] = 'ApiKey realm="llm-service"'
         case errors.NotYetAvailable():
             headers["Retry-After"] = str(RESULTS_RETRY_SECONDS)
+        case errors.Conflict():
+            # The first request with an idempotency key goes on: its answer will be there. Others stay as they are.
+            headers = retry_hints(isinstance(error, KeyInUse), None)
         case errors.BudgetExhausted() if not isinstance(error, errors.BudgetReserved):
             # It says when the next period begins; no package should wait for that by itself.
             headers = retry_hints(None, error.retry_after_seconds) | retry_hints(False, None)

@@ -12,6 +12,7 @@ from app.errors import log_unexpected, nearest, nobody_serves, status_of, withou
 from app.retry_hints import retry_hints
 from app.telemetry import request_id
 from core import errors
+from core.idempotency import KeyInUse
 from core.providers.from_anthropic_errors import error_object
 from core.providers.from_anthropic_errors import status_of as status_of_failure
 from core.providers.from_anthropic_stream import error_event
@@ -32,6 +33,8 @@ _KINDS: dict[type[errors.ServiceError], _Kind] = {
     errors.NotFound: _Kind(404),
     # The package would repeat any 409; these do not change by themselves.
     errors.Conflict: _Kind(409, False),
+    # The first request with the key goes on: its answer will be there.
+    KeyInUse: _Kind(409, True),
     errors.NotYetAvailable: _Kind(400),
     errors.TooLarge: _Kind(413),
     errors.OverLimit: _Kind(429, True),

@@ -13,6 +13,7 @@ from app.errors import log_unexpected, nearest, nobody_serves, status_of, withou
 from app.retry_hints import retry_hints
 from app.telemetry import request_id
 from core import errors
+from core.idempotency import KeyInUse
 from core.providers.sse import event
 from core.states import FailureReason
 
@@ -38,6 +39,8 @@ _KINDS: dict[type[errors.ServiceError], _Kind] = {
     errors.NotFound: _Kind(status=404, type=_WRONG_REQUEST),
     # The package would repeat any 409; these do not change by themselves.
     errors.Conflict: _Kind(status=409, type=_WRONG_REQUEST, retry=False),
+    # The first request with the key goes on: its answer will be there.
+    KeyInUse: _Kind(status=409, type=_WRONG_REQUEST, retry=True),
     errors.TooLarge: _Kind(status=413, type=_WRONG_REQUEST),
     errors.OverLimit: _Kind(status=429, type="rate_limit_error", code="rate_limit_exceeded", retry=True),
     errors.BudgetExhausted: _Kind(status=429, type="insufficient_quota", code="insufficient_quota", retry=False),

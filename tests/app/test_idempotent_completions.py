@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import idempotent
-from core import db, identity
+from core import db, idempotency, identity
 from core.dispatch import live
 from core.settings import settings
 from simulator.handle import SimulatorHandle
@@ -78,3 +78,24 @@ def test_the_first_answer_and_its_repetition_are_the_same(
     first, again = (client.post("/v1/completions", json=CALLS["/v1/completions"], headers=headers) for _ in range(2))
     assert first.data == again.data
     assert "idempotent-replayed" not in first.headers
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_a_key_in_use_may_be_tried_again_and_a_reused_one_may_not(
+    client: FlaskClient, caller: Caller, simulator: SimulatorHandle, path: str
+) -> None:
+    add_provider(client, caller)
+    made = identity.create_key(caller.principal.tenant_id, caller.principal.project_id)
+    bearer = {"authorization": f"Bearer {made.pair.token.reveal()}"}
+    headers = {**(caller.headers if path == "/v1/completions" else bearer), "Idempotency-Key": "busy"}
+    # given a request that is being answered
+    first = idempotency.claim(caller.principal, "busy")
+    assert isinstance(first, idempotency.Claim)
+    # then a second one is told to come again
+    busy = client.post(path, json=CALLS[path], headers=headers)
+    assert (busy.status_code, busy.headers["x-should-retry"]) == (409, "true")
+    # and one with another body, after the answer, not to
+    first.release()
+    assert client.post(path, json=CALLS[path], headers=headers).status_code == 200
+    other = client.post(path, json={**CALLS[path], "max_tokens": 51}, headers=headers)
+    assert (other.status_code, other.headers["x-should-retry"]) == (409, "false")

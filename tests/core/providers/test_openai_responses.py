@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from core import catalogue
 from core.providers import adapter_for
+from core.providers.openai_batches import OpenAIBatches
 from core.providers.types import Failure, Success, Usage
 from core.states import FailureReason
 from tests.core.providers.test_streams import chunks_of, lines, run
@@ -514,3 +515,16 @@ def test_nothing_of_a_request_is_lost(system, turns, limit, effort, tools):
     assert body.get("max_output_tokens") == limit
     assert body.get("reasoning", {}).get("effort") == effort
     assert [tool["name"] for tool in body.get("tools", ())] == tools
+
+
+def test_a_line_of_a_native_batch():
+    wire = OpenAIBatches()
+    line = orjson.loads(wire.line(7, {"messages": USER}, PRO))
+    assert line["url"] == wire.endpoint({"messages": USER}, PRO) == "/v1/responses"
+    assert line["body"] == sent()
+    answered = {"status_code": 200, "request_id": "req_1", "body": response(said("Four."))}
+    found = wire.parse_line(orjson.dumps({"custom_id": "7", "response": answered, "error": None}))
+    assert found.row_id == 7
+    assert isinstance(found.outcome, Success)
+    assert found.outcome.completion["choices"][0]["message"]["content"] == "Four."
+    assert found.outcome.usage.reasoning_tokens == 10
