@@ -9,7 +9,7 @@ import time
 
 NAMES = (
     "throughput", "in_flight", "quota", "big_batch", "live_beside_batch", "fairness", "kill_recovery",
-    "gateway", "streams",
+    "gateway", "streams", "native",
     "statistics", "logs",
 )  # fmt: skip
 

@@ -89,8 +89,9 @@ def _fits(remote: Remote, rows: int, line_bytes: int) -> bool:
 def lines(shard: Shard, remote: Remote, draft: Draft, *, pause: Callable[[], None]) -> Iterator[bytes]:
     """The second pass: the lines, in the draft's order."""
     for row_id, params in _rows(shard, draft.order, pause):
-        mark = draft.marks.by_row.get(row_id)
-        yield remote.line(row_id, params if mark is None else caching.marked(params, mark), shard.model)
+        if row_id in draft.marks.by_row:
+            params = caching.marked(params, draft.marks.by_row[row_id])
+        yield remote.line(row_id, params, shard.model)
 
 
 def _rows(shard: Shard, order: Ids | None, pause: Callable[[], None]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -251,3 +251,25 @@ def test_embeddings_go_through_the_batch_api_too(native_house: House, client: Cl
     assert ways(found) == {("succeeded", "native"): 30}
     assert all(len(row["response"]["data"][0]["embedding"]) > 0 for row in found)
     assert Decimal(batch["savings_usd"]) == Decimal(batch["cost_usd"]) > 0
+
+
+def test_rows_that_begin_alike_are_read_from_claudes_cache(native_house: House, client: Client) -> None:
+    # given: a provider that caches, and rows that share all but their question
+    native_house.simulator.config(cache={"enabled": True})
+    system = "Answer as a librarian would, with the shelf and the year. " * 400
+    requests = rows("alike", 30, models=(CLAUDE,))
+    for row in requests:
+        row["messages"].insert(0, {"role": "system", "content": system})
+    # when: they are run with and without marks
+    plain = wait_for_end(client, submit(client, requests, prompt_caching=False)["id"])
+    batch_id = submit(client, requests)["id"]
+    marked = wait_for_end(client, batch_id)
+    # then: marks save most of the input's price, and the log shows what was sent by the caller
+    assert plain["native"]["rows_answered"] == marked["native"]["rows_answered"] == 30
+    assert plain["usage"]["cached_tokens"] == 0
+    assert marked["usage"]["cached_tokens"] > 0.9 * marked["usage"]["input_tokens"]
+    assert Decimal(marked["cost_usd"]) < Decimal(plain["cost_usd"]) / 2
+    assert Decimal(marked["cost_usd"]) == money(results(client, batch_id))
+    log = client.get(f"/v1/logs/{client.tenant_id}/{client.project_id}?batch_id={batch_id}&limit=1").json()["data"][0]
+    one = client.get(f"/v1/logs/{client.tenant_id}/{client.project_id}/{log['id']}").json()
+    assert one["request"]["messages"][0] == {"role": "system", "content": system}
