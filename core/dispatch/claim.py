@@ -144,7 +144,8 @@ def claim_fresh(
 
     Returns
     -------
-    (completion id, fence) of each row; empty if the batch was paused or stopped, or somebody moved the cursor.
+    (completion id, fence) of each row; empty if the batch was paused or stopped, somebody moved the cursor, or native
+    shards of the batch have reserved what was left.
     """
     count = len(tokens)
     first = (lane.id << BLOCK_BITS) + lane.next_n
@@ -217,7 +218,10 @@ FROM lease GROUP BY lane_id, tenant_id, connection_id
 # The batch is locked before the lane is looked at: two schedulers may try the same rows while the lead passes on.
 _CLAIM_FRESH = """
 WITH running AS MATERIALIZED (
-    SELECT id, tenant_id FROM batch WHERE id = %(batch)s AND status IN ('pending', 'processing') FOR NO KEY UPDATE
+    SELECT id, tenant_id FROM batch WHERE id = %(batch)s AND status IN ('pending', 'processing')
+      AND (%(total_reserved)s = 0 OR max_cost_usd IS NULL
+           OR max_cost_usd - cost_usd - reserved_usd >= %(total_reserved)s)
+    FOR NO KEY UPDATE
 ), moved AS (
     UPDATE lane SET next_n = next_n + %(count)s
     FROM running WHERE lane.id = %(lane)s AND lane.next_n = %(next_n)s AND lane.processing = 'realtime'

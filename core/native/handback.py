@@ -77,6 +77,10 @@ def _hand_back(shard_id: UUID) -> int:
             _to_their_end(connection, row, state, members)
             moved, short_of = len(members), None
         done = moved == len(members) < CHUNK_ROWS
+        if moved is None:
+            # Others took the room in this moment.
+            connection.rollback()
+            return 0
         if moved:
             handed_n = row["rows"] if done else members[moved - 1]["id"] - _first_id(row) + 1
             _leave(connection, row, moved=moved if to_real_time else 0, handed_n=handed_n)
@@ -103,25 +107,27 @@ def _members(connection: RawConnection, shard: DictRow) -> list[DictRow]:
 
 def _to_real_time(
     connection: RawConnection, shard: DictRow, batch: _Batch, members: list[DictRow]
-) -> tuple[int, Decimal | None]:
-    """Give rows a lease, due at once: how many found money for it, and what the first of the others may cost."""
+) -> tuple[int | None, Decimal | None]:
+    """Give rows a lease, due at once: how many found money for it, and what the first of the others may cost.
+
+    None instead of how many: there is less room than there was, and the transaction is to be rolled back.
+    """
     room = budgets.rooms(connection).get(shard["batch_id"])
-    # What the shard holds for these rows is given up for what they may cost now.
-    released = _share(shard, len(members))
-    money = [room.left + released] if room is not None else []
+    money = [room.left] if room is not None else []
     if batch.budget_left_usd is not None:
-        money.append(batch.budget_left_usd + released)
+        money.append(batch.budget_left_usd)
     left = min(money, default=None)
     reserved: list[Decimal] = []
+    total = Decimal(0)
     short_of = None
     for row in members:
         cost = Decimal(0)
         if left is not None:
             cost = pricing.ceiling(shard["provider"], shard["model"], row["i"], row["o"])
-            if cost > left:
+            if total + cost - left > _given_up(shard, len(reserved) + 1):
                 short_of = cost
                 break
-            left -= cost
+            total += cost
         reserved.append(cost)
     going = members[: len(reserved)]
     if not going:
@@ -142,15 +148,30 @@ def _to_real_time(
         },
     )
     released = _share(shard, len(going))
+    if left is not None and total - released > left:
+        released = total - left
     connection.execute(
         "UPDATE native_shard SET reserved_usd = reserved_usd - %s WHERE id = %s", (released, shard["id"])
     )
-    connection.execute(
-        "UPDATE batch SET reserved_usd = reserved_usd + %s WHERE id = %s",
-        (sum(reserved, Decimal(0)) - released, shard["batch_id"]),
-    )
+    more = total - released
+    fits = connection.execute(
+        "UPDATE batch SET reserved_usd = reserved_usd + %(more)s WHERE id = %(batch)s"
+        " AND (%(more)s <= 0 OR max_cost_usd IS NULL OR max_cost_usd - cost_usd - reserved_usd >= %(more)s)"
+        " RETURNING id",
+        {"more": more, "batch": shard["batch_id"]},
+    ).fetchone()
+    if fits is None or (room is not None and more > 0 and not budgets.fits(connection, shard["batch_id"])):
+        return None, None
     connection.execute("NOTIFY llm_dispatch")
     return len(going), short_of
+
+
+def _given_up(shard: DictRow, rows: int) -> Decimal:
+    """What the shard holds that so many of its rows may cost now instead.
+
+    All of it once its provider is through. Until then the provider may still answer the other rows, for money.
+    """
+    return Decimal(shard["reserved_usd"]) if shard["state"] == ShardState.TAKEN_IN else _share(shard, rows)
 
 
 def _share(shard: DictRow, rows: int) -> Decimal:
@@ -209,7 +230,8 @@ def _out_of_money(batch_id: UUID, batch: _Batch | None, cost_usd: Decimal) -> No
     """Pause a batch whose rows, taken back from the provider, find no money for real time."""
     with db.connection() as connection:
         room = budgets.rooms(connection).get(batch_id)
-        held = connection.execute("SELECT 1 FROM lease WHERE batch_id = %s LIMIT 1", (batch_id,)).fetchone()
+        # Rows in flight, and shards at the provider, hold money of which some may come back.
+        held = connection.execute(_HELD, (batch_id, batch_id)).fetchone()
     if room is not None and room.closed_to(cost_usd):
         budgets.pause(batch_id, room, cost_usd)
     elif batch is not None and batch.budget_left_usd is not None and held is None:
@@ -242,6 +264,13 @@ _BATCH = """
 SELECT status, status_reason, status_message, processing, ended_at,
        max_cost_usd - cost_usd - reserved_usd AS budget_left_usd
 FROM batch WHERE id = %s
+"""
+
+_HELD = """
+SELECT 1 FROM lease WHERE batch_id = %s
+UNION ALL
+SELECT 1 FROM native_shard WHERE batch_id = %s AND state IN ('waiting', 'sent') AND NOT handing_back AND remaining > 0
+LIMIT 1
 """
 
 _LEASES = """

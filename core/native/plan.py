@@ -91,10 +91,14 @@ def _out_of_money(lane: NativeLane, room: budgets.Room | None, cost_usd: Decimal
 def _form(connection: RawConnection, lane: NativeLane, room: budgets.Room | None) -> _Gathered:
     """Gather the lane's next rows and make them a shard, in the caller's transaction."""
     running = connection.execute(
-        "SELECT 1 FROM batch WHERE id = %s AND status IN ('pending', 'processing') FOR NO KEY UPDATE", (lane.batch_id,)
+        "SELECT max_cost_usd - cost_usd - reserved_usd AS left_usd FROM batch"
+        " WHERE id = %s AND status IN ('pending', 'processing') FOR NO KEY UPDATE",
+        (lane.batch_id,),
     ).fetchone()
     if running is None:
         return _Gathered()
+    # Other lanes of the batch have reserved since the lanes were read.
+    lane.budget_left_usd = running["left_usd"]
     money = [room.left] if room is not None else []
     if lane.budget_left_usd is not None:
         money.append(lane.budget_left_usd)
