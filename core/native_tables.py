@@ -80,6 +80,11 @@ class NativeShard(SQLModel, table=True):
     sent_rows: int | None = None
     #: committed before the provider is asked to make the batch: from here on it may exist
     create_started_at: datetime | None = _time()
+    #: when it was first looked for because its answer was lost
+    create_lost_at: datetime | None = _time()
+    #: `remote_id` was found by its size and its age alone: until its results say so, the batch may be somebody else's,
+    #: and is neither cancelled nor deleted
+    adopted: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     sent_at: datetime | None = _time()
     #: as the provider last said; counts are null where it does not tell before the end
     remote_status: str | None = _words()
@@ -90,6 +95,8 @@ class NativeShard(SQLModel, table=True):
     due_at: datetime = _time(nullable=False, default=True)
     fence: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     lease_expires_at: datetime | None = _time()
+    #: when that worker began; null while its doorbell is on the way
+    begun_at: datetime | None = _time()
     #: steps that failed in a row, and why the last one did
     failures: int = Field(default=0, sa_column=Column(SmallInteger, nullable=False, server_default="0"))
     last_error: str | None = _words()

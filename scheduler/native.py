@@ -45,5 +45,6 @@ class Native:
             for shard_id, fence in due:
                 ring_shard(self._broker, shard_id, fence)
         except (dramatiq.errors.ConnectionError, redis.RedisError):
-            log.warning("Redis is away: %d shards wait for their lease to run out", len(due))
+            log.warning("Redis is away: %d shards wait for it", len(due))
+            shards.unclaim(due, after_seconds=IDLE_SECONDS)
         return BUSY_SECONDS if due or moved or returned else IDLE_SECONDS

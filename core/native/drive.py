@@ -22,15 +22,16 @@ from core.native import intake, shards
 from core.native.draft import Draft, lines, measure
 from core.native.record import end_rows
 from core.native.remote import Remote, RemoteProblem
-from core.native.shards import BEAT_SECONDS, Shard, Superseded, pace
+from core.native.shards import Shard, Superseded, lease_seconds, pace
 from core.native.states import ShardState
 from core.providers.batches import Phase, RemoteBatch
+from core.providers.failures import unreadable
 from core.states import Action, FailureReason, Processing, RowStatus
 
 log = logging.getLogger(__name__)
 
 # Paces, as multiples of `native_poll_seconds`:
-#: a batch whose answer was lost is looked for after the first, and made anew after the second;
+#: a batch whose answer was lost is looked for again after the first, and made anew if it is not found in the second;
 LOOK, LOST = 0.3, 2.0
 #: a shard that finds no room in the provider's queue is tried again, unless another one there ends before;
 QUEUE = 12.0
@@ -42,6 +43,8 @@ CLOCK_SKEW = timedelta(minutes=2)
 POLL_SHARE, POLL_MOST = 0.05, 30
 #: Steps that may fail in a row before the rows are let go.
 MAX_FAILURES = 12
+#: A batch that its provider says it does not know is asked for so often: there may be copies that are behind.
+MAX_UNKNOWN = 3
 #: Cleaning up is given up after so many tries: what is left goes away by itself.
 MAX_CLEANING = 5
 _TOO_LARGE = (FailureReason.REQUEST_TOO_LARGE,)
@@ -100,7 +103,7 @@ class _Step:
 
     def beat(self) -> None:
         """Keep the hold while the step runs."""
-        while not self.done.wait(BEAT_SECONDS):
+        while not self.done.wait(lease_seconds() / 4):
             try:
                 self._lost = not shards.beat(self.shard)
             except db.DatabaseDown:
@@ -122,7 +125,7 @@ class _Step:
         try:
             connection = connections.load(shard.connection_id)
         except NotFound:
-            return self._let_go("the provider was removed")
+            return self._without_connection()
         remote = Remote(connection)
         try:
             match shard.state:
@@ -144,14 +147,20 @@ class _Step:
         if shard.create_started_at is not None:
             found = self._lost_batch(remote)
             if found is not None:
-                return self._sent(found)
-            if shard.now - shard.create_started_at < timedelta(seconds=LOST * pace()):
+                return self._sent(found, adopted=not remote.uploads)
+            if shard.create_lost_at is None:
+                # From now on nobody waits for its answer any more.
+                self._change(create_lost_at=shard.now)
+            if shard.now - (shard.create_lost_at or shard.now) < timedelta(seconds=LOST * pace()):
                 return LOOK * pace()
-            self._change(create_started_at=None)
+            self._change(create_started_at=None, create_lost_at=None)
         if shard.cancel_reason is not None:
             return self._let_go("it was wanted back before it was sent")
         if shard.failures >= MAX_FAILURES:
             return self._let_go(f"it could not be sent in {shard.failures} tries")
+        with db.connection() as transaction:
+            if not remote.uploads and shards.twin_in_doubt(transaction, shard, shard.remaining):
+                return pace()
         draft = self._draft(remote)
         if not draft.rows:
             return self._let_go("no row of it can go through the provider's batch API", refused=True)
@@ -209,10 +218,12 @@ class _Step:
         with db.connection() as transaction:
             shards.change(transaction, shard, sent_rows=draft.rows, endpoint=draft.endpoint)
             wanted = shards.may_send(transaction, shard)
+            if wanted and not remote.uploads:
+                wanted = not shards.twin_in_doubt(transaction, shard, draft.rows)
             if wanted:
                 shards.change(transaction, shard, create_started_at=_now(transaction))
         if not wanted:
-            # Since its doorbell it was asked back, or its batch was paused.
+            # Since its doorbell it was asked back, or its batch was paused, or another one goes before it.
             return 1.0
         batch = remote.create(
             endpoint=draft.endpoint,
@@ -222,9 +233,23 @@ class _Step:
             rows=draft.rows,
             line_bytes=draft.line_bytes,
         )
-        return self._sent(batch)
+        try:
+            return self._sent(batch)
+        except Superseded:
+            self._take_back_orphan(remote, batch)
+            raise
 
-    def _sent(self, batch: RemoteBatch) -> float:
+    def _take_back_orphan(self, remote: Remote, batch: RemoteBatch) -> None:
+        """Cancel the batch that this worker made after it had been taken for dead, unless its successor found it."""
+        with db.connection() as connection:
+            row = connection.execute(
+                "SELECT remote_id, create_lost_at FROM native_shard WHERE id = %s", (self.shard.id,)
+            ).fetchone()
+        if row is None or (row["remote_id"] != batch.remote_id and row["create_lost_at"] is None):
+            log.warning("shard %s: a second batch was made of it, which is cancelled", self.shard.id)
+            remote.cancel(batch.remote_id)
+
+    def _sent(self, batch: RemoteBatch, *, adopted: bool = False) -> float:
         shard = self.shard
         with db.connection() as transaction:
             shards.change(
@@ -236,6 +261,8 @@ class _Step:
                 rounds=shard.rounds + 1,
                 sent_at=_now(transaction),
                 create_started_at=None,
+                create_lost_at=None,
+                adopted=adopted,
                 failures=0,
                 remote_status=batch.status,
                 remote_completed=batch.completed,
@@ -247,8 +274,9 @@ class _Step:
     def _lost_batch(self, remote: Remote) -> RemoteBatch | None:
         """The batch that a create made whose answer was lost."""
         shard = self.shard
-        assert shard.create_started_at is not None
-        found = remote.find(tag=shard.tag, rows=shard.sent_rows or 0, since=shard.create_started_at - CLOCK_SKEW)
+        asked_at = shard.create_started_at
+        assert asked_at is not None
+        found = remote.find(tag=shard.tag, rows=shard.sent_rows or 0, since=asked_at - CLOCK_SKEW)
         with db.connection() as connection:
             known = {
                 row["remote_id"]
@@ -259,8 +287,11 @@ class _Step:
             }
         # One that was refused ran nothing: it is of an earlier try, or may as well be.
         ours = [batch for batch in found if batch.phase is not Phase.REFUSED and batch.remote_id not in known]
-        # The oldest of several that look alike: later ones are of others.
-        return min(ours, key=lambda batch: batch.created_at, default=None)
+        # Of several that look alike the first since we asked: later ones are of others, and so are earlier ones if the
+        # provider's clock is right.
+        return min(
+            ours, key=lambda batch: (batch.created_at < asked_at, abs(batch.created_at - asked_at)), default=None
+        )
 
     def _refused(self, problem: RemoteProblem, draft: Draft) -> float:
         """The provider did not take the file or make the batch."""
@@ -291,9 +322,10 @@ class _Step:
         shard = self.shard
         assert shard.remote_id is not None
         try:
-            if shard.cancel_reason is not None and shard.cancel_sent_at is None:
+            if shard.cancel_reason is not None and shard.cancel_sent_at is None and not shard.adopted:
                 batch = remote.cancel(shard.remote_id)
-                self._change(cancel_sent_at=shard.now)
+                if batch is not None:
+                    self._change(cancel_sent_at=shard.now)
             else:
                 batch = remote.get(shard.remote_id)
         except RemoteProblem as problem:
@@ -301,6 +333,8 @@ class _Step:
                 raise
             batch = None
         if batch is None:
+            if shard.failures + 1 < MAX_UNKNOWN:
+                raise RemoteProblem(unreadable(404, "the provider says that it does not know the batch"), sent=False)
             return self._let_go("the provider no longer knows the batch")
         self._change(remote_status=batch.status, remote_completed=batch.completed, remote_failed=batch.failed)
         match batch.phase:
@@ -339,6 +373,12 @@ class _Step:
 
     # The end
 
+    def _without_connection(self) -> float:
+        """Its owner has removed the provider, and with it the key: what is left there cannot be reached any more."""
+        if self.shard.state is not ShardState.TAKEN_IN:
+            self._let_go("the provider was removed")
+        return self._cleaned()
+
     def _let_go(self, why: str, *, refused: bool = False) -> float:
         """Hand all rows back that have no answer. `refused`: another round would end the same."""
         shard = self.shard
@@ -352,6 +392,7 @@ class _Step:
                 refused=refused,
                 last_error=shards.in_words(why),
                 create_started_at=None,
+                create_lost_at=None,
                 taken_in_at=shard.now,
             )
             shards.wake_waiting(transaction, shard)
@@ -362,7 +403,7 @@ class _Step:
         shard = self.shard
         try:
             batch = None
-            if shard.remote_id is not None:
+            if shard.remote_id is not None and not shard.adopted:
                 try:
                     batch = remote.get(shard.remote_id)
                 except RemoteProblem as problem:
@@ -376,6 +417,10 @@ class _Step:
             if shard.failures < MAX_CLEANING:
                 raise
             log.warning("shard %s: its files stay at the provider: %s", shard.id, problem.failure.message)
+        return self._cleaned()
+
+    def _cleaned(self) -> float:
+        shard = self.shard
         with db.connection() as transaction:
             shards.change(transaction, shard, remote_id=None, file_id=None)
             transaction.execute(

@@ -178,10 +178,11 @@ WHERE batch.id = shard.batch_id AND batch.ended_at IS NULL AND batch.status IN (
   AND shard.state IN ('waiting', 'sent') AND shard.cancel_reason IS DISTINCT FROM %(reason)s
 """
 
+# So are shards whose rows have all ended before they were sent.
 # A worker that holds one of these sees for itself that it is not wanted, before it asks the provider for anything.
 _UNSENT = """
 UPDATE native_shard SET state = %(taken_in)s, handing_back = true, due_at = now(), fence = fence + 1
-WHERE state = 'waiting' AND cancel_reason IS NOT NULL AND create_started_at IS NULL
+WHERE state = 'waiting' AND (cancel_reason IS NOT NULL OR remaining = 0) AND create_started_at IS NULL
   AND (lease_expires_at IS NULL OR lease_expires_at < now())
 """
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import psycopg
+
 from core import connections, db, metrics_native
 from core.call import priced
 from core.connections import LoadedConnection
@@ -60,7 +62,6 @@ def take_in(
             chunk = []
             pause()
     _write(shard, connection, chunk, wasted)
-    foreign = others > 0 and ours == 0
     if others:
         log.warning("shard %s: %d results of rows that are not its own were left out", shard.id, others)
     with db.connection() as transaction:
@@ -73,7 +74,7 @@ def take_in(
             remote_status=batch.status,
             last_error=shards.in_words(last_problem) if last_problem else None,
             # Somebody else's batch, taken for ours after a lost answer, is not ours to delete.
-            **({"remote_id": None} if foreign else {}),
+            adopted=shard.adopted and not ours,
         )
         transaction.execute(
             "UPDATE native_shard SET wasted_rows = wasted_rows + %s, wasted_usd = wasted_usd + %s WHERE id = %s",
@@ -87,8 +88,17 @@ def _write(shard: Shard, connection: LoadedConnection, chunk: list[RowResult], w
     ended = [found for result in chunk if (found := _ended(shard, connection, result)) is not None]
     if not ended:
         return
-    with db.connection() as transaction:
-        late = end_rows(transaction, shard, ended, sent_at=shard.sent_at)
+    try:
+        with db.connection() as transaction:
+            late = end_rows(transaction, shard, ended, sent_at=shard.sent_at)
+    except psycopg.DataError:
+        # One answer that cannot be stored must not keep the others from being stored.
+        if len(chunk) > 1:
+            for result in chunk:
+                _write(shard, connection, [result], wasted)
+        else:
+            log.exception("shard %s: the answer to one of its rows cannot be stored", shard.id)
+        return
     wasted.rows += late.rows
     wasted.usd += late.usd
 
@@ -112,7 +122,7 @@ def _ended(shard: Shard, connection: LoadedConnection, result: RowResult) -> End
         status=RowStatus.FAILED,
         attempts=shard.rounds,
         reason=failure.reason,
-        message=failure.message,
+        message=shards.in_words(failure.message),
         provider_status=failure.provider_status,
     )
 

@@ -7,6 +7,7 @@ nothing: each change here names the fence and raises Superseded when it has pass
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -21,9 +22,10 @@ from core.ids import BLOCK_BITS
 from core.native.states import CancelReason, ShardState
 from core.settings import settings
 
-#: A step whose worker died is taken by another after this long, in seconds; workers extend it every BEAT_SECONDS.
-LEASE_SECONDS = 30.0
-BEAT_SECONDS = 8.0
+
+def lease_seconds() -> float:
+    """A step whose worker died is taken by another after this long; workers extend it four times in that time."""
+    return 2 * settings().worker_lease_seconds
 
 
 def pace() -> float:
@@ -67,6 +69,8 @@ class Shard:
     endpoint: str | None
     sent_rows: int | None
     create_started_at: datetime | None
+    create_lost_at: datetime | None
+    adopted: bool
     sent_at: datetime | None
     remote_completed: int | None
     failures: int
@@ -97,14 +101,28 @@ def claim_due(limit: int = 100) -> list[tuple[UUID, int]]:
     A shard that waits to be sent is left alone while its batch is paused or its connection stopped.
     """
     with db.connection() as connection:
-        rows = connection.execute(_CLAIM, {"lease": LEASE_SECONDS, "limit": limit}).fetchall()
+        rows = connection.execute(_CLAIM, {"lease": lease_seconds(), "limit": limit}).fetchall()
     return [(row["id"], row["fence"]) for row in rows]
 
 
-def begin(shard_id: UUID, fence: int) -> Shard | None:
-    """The shard, if the fence is still the current one; its lease runs from now."""
+def unclaim(claimed: Sequence[tuple[UUID, int]], *, after_seconds: float) -> None:
+    """Take back claims whose doorbells could not be rung: their steps are due again after this long."""
     with db.connection() as connection:
-        row = connection.execute(_BEGIN, {"id": shard_id, "fence": fence, "lease": LEASE_SECONDS}).fetchone()
+        connection.execute(
+            "UPDATE native_shard SET lease_expires_at = NULL, due_at = now() + make_interval(secs => %(after)s)"
+            " FROM unnest(%(ids)s::uuid[], %(fences)s::int[]) AS claimed (id, fence)"
+            " WHERE native_shard.id = claimed.id AND native_shard.fence = claimed.fence",
+            {"after": after_seconds, "ids": [each[0] for each in claimed], "fences": [each[1] for each in claimed]},
+        )
+
+
+def begin(shard_id: UUID, fence: int) -> Shard | None:
+    """The shard, if the fence is still the current one; its lease runs from now.
+
+    Takes the next fence: the same doorbell heard twice begins one step.
+    """
+    with db.connection() as connection:
+        row = connection.execute(_BEGIN, {"id": shard_id, "fence": fence, "lease": lease_seconds()}).fetchone()
     if row is None:
         return None
     row["state"] = ShardState(row["state"])
@@ -118,7 +136,7 @@ def beat(shard: Shard) -> bool:
         found = connection.execute(
             "UPDATE native_shard SET lease_expires_at = now() + make_interval(secs => %s)"
             " WHERE id = %s AND fence = %s RETURNING id",
-            (LEASE_SECONDS, shard.id, shard.fence),
+            (lease_seconds(), shard.id, shard.fence),
         ).fetchone()
     return found is not None
 
@@ -169,11 +187,26 @@ def may_send(connection: RawConnection, shard: Shard) -> bool:
     return bool(row and row["runs"] and wanted and wanted["wanted"])
 
 
+def twin_in_doubt(connection: RawConnection, shard: Shard, rows: int) -> bool:
+    """Whether it is open if another batch of as many rows of this tenant was made at the provider.
+
+    Where batches carry no tag, the two could not be told apart. The answer stands until the transaction ends.
+    """
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"create {shard.tenant_id}",))
+    row = connection.execute(
+        "SELECT 1 FROM native_shard WHERE tenant_id = %s AND provider = %s AND create_started_at IS NOT NULL"
+        " AND sent_rows = %s AND id <> %s LIMIT 1",
+        (shard.tenant_id, shard.provider, rows, shard.id),
+    ).fetchone()
+    return row is not None
+
+
 def wake_waiting(connection: RawConnection, shard: Shard) -> None:
-    """Try shards again that wait for room in the queue in which this one has ended."""
+    """Try shards again that wait for room in the queue in which this one has ended. Waits for no lock."""
     connection.execute(
-        "UPDATE native_shard SET due_at = now() WHERE connection_id = %s AND model = %s AND state = %s"
-        " AND due_at > now() AND id <> %s",
+        "UPDATE native_shard SET due_at = now() WHERE id IN ("
+        "SELECT id FROM native_shard WHERE connection_id = %s AND model = %s AND state = %s"
+        " AND due_at > now() AND id <> %s FOR NO KEY UPDATE SKIP LOCKED)",
         (shard.connection_id, shard.model, ShardState.WAITING, shard.id),
     )
 
@@ -219,18 +252,20 @@ def members_of(connection: RawConnection, created_at: datetime, first_id: int, e
     return int(row["members"]) if row else 0
 
 
-# A holder that never let go has died, or its doorbell was lost: that counts as a failure of the step, so that a shard
-# which takes its workers down does not go round for ever.
+# A holder that began and never let go has died: that counts as a failure of the step, so that a shard which takes its
+# workers down does not go round for ever. A doorbell that was lost, or that nobody had time for, does not count.
+# Time in which the database itself was down counts for nobody.
 # What waits to be sent needs a running batch and a connection that works; what is at the provider is looked after
 # whatever became of its batch.
 _CLAIM = """
 UPDATE native_shard SET fence = fence + 1, lease_expires_at = now() + make_interval(secs => %(lease)s),
-    failures = failures + (lease_expires_at IS NOT NULL)::int
+    failures = failures + (begun_at IS NOT NULL)::int, begun_at = NULL
 WHERE id IN (
     SELECT shard.id FROM native_shard shard
     WHERE shard.state <> 'cleaned' AND shard.due_at <= now()
       AND (shard.state <> 'taken_in' OR shard.remote_id IS NOT NULL OR shard.file_id IS NOT NULL)
-      AND (shard.lease_expires_at IS NULL OR shard.lease_expires_at < now())
+      AND (shard.lease_expires_at IS NULL OR greatest(
+          shard.lease_expires_at, pg_postmaster_start_time() + make_interval(secs => %(lease)s)) < now())
       AND (shard.state <> 'waiting' OR shard.create_started_at IS NOT NULL OR (
           EXISTS (SELECT FROM batch WHERE batch.id = shard.batch_id AND batch.status IN ('pending', 'processing'))
           AND EXISTS (SELECT FROM connection c WHERE c.id = shard.connection_id AND c.state = 'active')
@@ -241,17 +276,20 @@ RETURNING id, fence
 """
 
 _BEGIN = """
-UPDATE native_shard shard SET lease_expires_at = now() + make_interval(secs => %(lease)s)
+UPDATE native_shard shard SET lease_expires_at = now() + make_interval(secs => %(lease)s), fence = fence + 1,
+    begun_at = now()
 WHERE shard.id = %(id)s AND shard.fence = %(fence)s AND shard.state <> 'cleaned'
 RETURNING shard.id, fence, batch_id, lane_id, tenant_id, project_id, connection_id, provider, model, created_at,
     first_n, rows, remaining, input_tokens, output_tokens, state, rounds, cancel_reason, cancel_sent_at, file_id,
-    remote_id, endpoint, sent_rows, create_started_at, sent_at, remote_completed, failures, now() AS now,
+    remote_id, endpoint, sent_rows, create_started_at, create_lost_at, adopted, sent_at, remote_completed, failures,
+    now() AS now,
     coalesce((SELECT processing FROM batch WHERE batch.id = shard.batch_id), 'auto') AS processing,
     coalesce((SELECT prompt_caching FROM batch WHERE batch.id = shard.batch_id), false) AS prompt_caching
 """
 
 _RELEASE = """
-UPDATE native_shard SET lease_expires_at = NULL, due_at = now() + make_interval(secs => %(after)s),
+UPDATE native_shard SET lease_expires_at = NULL, begun_at = NULL,
+    due_at = now() + make_interval(secs => %(after)s),
     failures = CASE WHEN %(failed)s THEN failures + 1 ELSE 0 END, last_error = coalesce(%(error)s, last_error)
 WHERE id = %(id)s AND fence = %(fence)s
 """

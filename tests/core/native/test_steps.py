@@ -1,0 +1,281 @@
+"""Steps of shards at a provider in memory: lost answers, workers taken for dead, batches of somebody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from core import connections, db
+from core.errors import NotFound
+from core.native import fallback, handback, intake, shards
+from core.native.drive import LOST, MAX_FAILURES
+from tests.core.dispatch.world import batch_row, check_counters, execute, statuses
+from tests.core.native.fake import Provider, answer, gone, lost, stand_in
+from tests.core.native.world import NativeWorld, all_shards, holder_dies, take_step, time_passes
+
+pytestmark = pytest.mark.usefixtures("database_url")
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Provider:
+    provider = Provider()
+    stand_in(monkeypatch, provider)
+    return provider
+
+
+@pytest.fixture
+def world() -> Iterator[NativeWorld]:
+    return NativeWorld()
+
+
+def test_a_doorbell_that_is_heard_twice_begins_one_step(world: NativeWorld, provider: Provider) -> None:
+    world.submit_native()
+    world.gather()
+    ((shard_id, fence),) = world.claim_shards()
+    # when: the second copy comes while the first one's step is under way, and a third after it
+    provider.meanwhile["create"] = lambda: take_step(shard_id, fence)
+    take_step(shard_id, fence)
+    take_step(shard_id, fence)
+    # then
+    assert len(provider.batches) == 1
+    assert provider.asked.count("upload") == 1
+    assert provider.asked.count("get") == 0
+
+
+def test_doorbells_that_nobody_follows_are_not_failures(world: NativeWorld, provider: Provider) -> None:
+    world.submit_native()
+    world.gather()
+    for _ in range(MAX_FAILURES + 1):
+        assert world.claim_shards()
+        holder_dies()
+    world.step()
+    assert len(provider.batches) == 1
+
+
+def test_a_shard_that_takes_its_workers_down_is_let_go(world: NativeWorld, provider: Provider) -> None:
+    batch_id = world.submit_native()
+    world.gather()
+    for _ in range(MAX_FAILURES):
+        ((shard_id, fence),) = world.claim_shards()
+        assert shards.begin(shard_id, fence) is not None
+        holder_dies()
+    world.step()
+    assert provider.batches == {}
+    assert all_shards()[0]["handing_back"]
+    assert batch_row(batch_id)["ended_at"] is None
+
+
+def test_claims_that_could_not_be_rung_are_due_again_at_once(world: NativeWorld, provider: Provider) -> None:
+    world.submit_native()
+    world.gather()
+    shards.unclaim(world.claim_shards(), after_seconds=0)
+    assert len(shards.claim_due()) == 1
+
+
+def test_a_batch_whose_answer_was_lost_is_looked_for_after_the_answer_was_given_up(
+    world: NativeWorld, provider: Provider
+) -> None:
+    # given: an answer that is given up long after it was asked for, to a batch that is not in the provider's list yet
+    world.submit_native()
+    world.gather()
+    provider.before["create"] = lost()
+    world.step()
+    time_passes(3600)
+    world.step()
+    assert provider.asked.count("create") == 1
+    # when: it appears
+    shard = all_shards()[0]
+    made = provider.make([1, 2, 3, 4], tag=f"{shard['id'].hex}-1")
+    world.step()
+    # then: it is ours, and no second one is made
+    assert all_shards()[0]["remote_id"] == made.batch.remote_id
+    assert len(provider.batches) == 1
+
+
+def test_a_batch_that_was_never_made_is_made_in_the_end(world: NativeWorld, provider: Provider) -> None:
+    world.submit_native()
+    world.gather()
+    provider.before["create"] = lost()
+    world.step()
+    world.step()
+    time_passes(LOST * shards.pace() + 1)
+    world.step()
+    assert len(provider.batches) == 1
+    assert all_shards()[0]["state"] == "sent"
+
+
+def test_a_second_batch_made_by_a_worker_taken_for_dead_is_cancelled(world: NativeWorld, provider: Provider) -> None:
+    world.submit_native()
+    world.gather()
+    ((shard_id, fence),) = world.claim_shards()
+
+    def another_makes_it() -> None:
+        holder_dies()
+        world.step()
+        time_passes(LOST * shards.pace() + 1)
+        world.step()
+        time_passes(LOST * shards.pace() + 1)
+        world.step()
+
+    provider.meanwhile["create"] = another_makes_it
+    take_step(shard_id, fence)
+    assert len(provider.batches) == 2
+    ours = all_shards()[0]["remote_id"]
+    assert [made.batch.remote_id for made in provider.working if made.batch.status == "in_progress"] == [ours]
+
+
+def test_a_batch_that_may_be_somebody_elses_is_neither_cancelled_nor_deleted(
+    world: NativeWorld, provider: Provider
+) -> None:
+    # given: a provider whose batches carry no tag, and a batch of as many rows that another program made in this moment
+    provider.uploads = False
+    batch_id = world.submit_native()
+    world.gather()
+    provider.before["create"] = lost()
+    world.step()
+    foreign = provider.make([-1, -2, -3, -4], created_at=datetime.now(UTC) + timedelta(seconds=1))
+    world.step()
+    assert all_shards()[0]["remote_id"] == foreign.batch.remote_id
+    # when: ours is not wanted any more
+    execute("UPDATE batch SET status = 'cancelled', status_reason = 'cancelled' WHERE id = %s", (batch_id,))
+    fallback.stop_shards()
+    world.step()
+    assert "cancel" not in provider.asked
+    # and: the other one ends
+    provider.end(foreign)
+    for _ in range(4):
+        world.step()
+        handback.hand_back()
+    # then
+    assert foreign.batch.remote_id in provider.batches
+    assert all_shards()[0]["state"] == "cleaned"
+    assert batch_row(batch_id)["ended_at"] is not None
+    check_counters(batch_id)
+
+
+def test_a_batch_found_again_by_its_size_is_ours_when_its_results_say_so(
+    world: NativeWorld, provider: Provider
+) -> None:
+    provider.uploads = False
+    batch_id = world.submit_native()
+    world.gather()
+    provider.after["create"] = lost()
+    world.step()
+    world.step()
+    (made,) = provider.batches.values()
+    provider.end(made)
+    for _ in range(3):
+        world.step()
+    assert provider.batches == {}
+    assert statuses(batch_id) == {"succeeded": 4}
+
+
+def test_two_batches_of_one_size_are_never_in_doubt_together(world: NativeWorld, provider: Provider) -> None:
+    provider.uploads = False
+    world.submit_native()
+    world.submit_native()
+    world.gather()
+    provider.before["create"] = lost()
+    first, second = world.claim_shards()
+    take_step(*first)
+    take_step(*second)
+    assert provider.asked.count("create") == 1
+    # when: the first one's is found or made anew
+    time_passes(LOST * shards.pace() + 1)
+    for _ in range(4):
+        time_passes(LOST * shards.pace() + 1)
+        world.step()
+    assert len(provider.batches) == 2
+
+
+def test_a_provider_that_does_not_know_its_batch_for_a_moment_is_asked_again(
+    world: NativeWorld, provider: Provider
+) -> None:
+    world.submit_native()
+    world.gather()
+    world.step()
+    provider.before["get"] = gone()
+    world.step()
+    assert all_shards()[0]["state"] == "sent"
+    # when: it is gone for good
+    provider.batches.clear()
+    for _ in range(3):
+        world.step()
+    assert all_shards()[0]["handing_back"]
+
+
+def test_a_removed_provider_leaves_no_shard_going_round(
+    world: NativeWorld, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id = world.submit_native()
+    world.gather()
+    world.step()
+
+    def removed(connection_id: object) -> None:
+        raise NotFound("no such provider")
+
+    monkeypatch.setattr(connections, "load", removed)
+    execute("UPDATE batch SET status = 'cancelled', status_reason = 'cancelled' WHERE id = %s", (batch_id,))
+    for _ in range(3):
+        world.step()
+        handback.hand_back()
+    assert world.step() == 0
+    assert all_shards()[0]["state"] == "cleaned"
+    check_counters(batch_id)
+
+
+def test_a_shard_whose_rows_ended_before_it_was_sent_is_done(world: NativeWorld, provider: Provider) -> None:
+    world.submit_native()
+    world.gather()
+    execute("UPDATE native_shard SET remaining = 0")
+    execute("UPDATE completion SET status = 'failed', ended_at = now()")
+    execute("UPDATE batch SET failed = total, status = 'failed', ended_at = now()")
+    fallback.give_up_waiting()
+    handback.hand_back()
+    assert all_shards()[0]["state"] == "cleaned"
+
+
+def test_an_answer_that_cannot_be_stored_does_not_keep_the_others(
+    world: NativeWorld, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id = world.submit_native(5)
+    world.gather()
+    world.step()
+    (made,) = provider.batches.values()
+    bad = made.row_ids[2]
+    honest = intake._answered
+
+    def answered(*arguments: object) -> object:
+        ended = honest(*arguments)  # type: ignore[arg-type]
+        if ended.id == bad:
+            ended.cost_usd = None
+            ended.usage = answer(bad, output_tokens=1 << 40).outcome.usage  # type: ignore[union-attr]
+        return ended
+
+    monkeypatch.setattr(intake, "_answered", answered)
+    provider.end(made)
+    world.step()
+    assert statuses(batch_id) == {"succeeded": 4, "pending": 1}
+    assert all_shards()[0]["handing_back"]
+    check = all_shards()[0]
+    assert (check["answered"], check["remaining"]) == (4, 1)
+
+
+def test_no_lock_is_waited_for_to_wake_other_shards(world: NativeWorld, provider: Provider) -> None:
+    world.submit_native()
+    world.submit_native()
+    world.gather()
+    first, second = world.claim_shards()
+    held = shards.begin(*first)
+    assert held is not None
+    shards.unclaim([second], after_seconds=60)
+    with db.connection() as other, db.connection() as connection:
+        other.execute("SELECT FROM native_shard WHERE id = %s FOR UPDATE", (second[0],))
+        connection.execute("SET LOCAL lock_timeout = '200ms'")
+        try:
+            shards.wake_waiting(connection, held)
+        except psycopg.errors.LockNotAvailable:
+            pytest.fail("waited for another shard's lock")
