@@ -10,6 +10,4 @@ down_revision = "0008"
 def upgrade() -> None:
     op.add_column("native_shard", sa.Column("begun_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("native_shard", sa.Column("create_lost_at", sa.DateTime(timezone=True), nullable=True))
-    op.add_column(
-        "native_shard", sa.Column("adopted", sa.Boolean(), server_default=sa.text("false"), nullable=False)
-    )
+    op.add_column("native_shard", sa.Column("adopted", sa.Boolean(), server_default=sa.text("false"), nullable=False))
