@@ -18,6 +18,8 @@ from simulator.ledger import key_label
 
 __all__ = ["SimulatorHandle", "key_label"]
 
+#: a hundred thousand rows may fall due in one leap, on a machine that has other things to do
+_ADVANCE_SECONDS = 600.0
 _READY = "simulator listening on "
 #: the control endpoint is on this machine: a proxy from the environment has no business there
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -88,7 +90,8 @@ class SimulatorHandle:
 
     def advance(self, seconds: float) -> float:
         """Let so many seconds pass for native batches, files and caches; the new time, when all have caught up."""
-        return self._ask("POST", "/_sim/native/advance", {"seconds": seconds})["now"]
+        body = {"seconds": seconds}
+        return json.loads(self._text("POST", "/_sim/native/advance", body, timeout_seconds=_ADVANCE_SECONDS))["now"]
 
     def wait_for(self, condition: Callable[[dict[str, Any]], bool], timeout_seconds: float = 10.0) -> dict[str, Any]:
         """Poll the ledger until `condition` holds for it. Raises TimeoutError with the last one seen."""
@@ -122,11 +125,13 @@ class SimulatorHandle:
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         return json.loads(self._text(method, path, body))
 
-    def _text(self, method: str, path: str, body: dict[str, Any] | None = None) -> str:
+    def _text(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, timeout_seconds: float = 30.0
+    ) -> str:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=data, method=method)  # noqa: S310 - our own address
         try:
-            with _opener.open(request, timeout=30) as answer:
+            with _opener.open(request, timeout=timeout_seconds) as answer:
                 return answer.read().decode()
         except urllib.error.HTTPError as error:
             raise ValueError(error.read().decode()) from None
