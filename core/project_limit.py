@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 WINDOW_SECONDS = 60
 #: After a failure Redis is left alone for so long: a limit must not make every request wait for a store that hangs.
 _REST_SECONDS = 1.0
+#: Longer than it takes to find out that Redis does not answer; so long one request tries, and the others pass.
+_TRY_SECONDS = 10.0
 
+#: monotonic seconds; 0 while Redis answers
 _resting_until = 0.0
 _ours: tuple[int, str, _Storage] | None = None
 
@@ -53,14 +56,20 @@ def hit(principal: Principal) -> Window | None:
     None if the project has no limit (then Redis is not asked), or if it cannot be counted: without Redis everybody
     passes. What spends money asks the limiter of its connection as well, and is refused there.
     """
+    global _resting_until
     limit = limit_of(principal)
-    if limit is None or time.monotonic() < _resting_until:
+    now = time.monotonic()
+    if limit is None or now < _resting_until:
         return None
+    if _resting_until:
+        _resting_until = now + _TRY_SECONDS
     try:
-        return _storage().count(RateLimitItemPerMinute(limit), principal.project_id.hex)
+        window = _storage().count(RateLimitItemPerMinute(limit), principal.project_id.hex)
     except (redis.RedisError, OSError) as error:
         _rest(error)
         return None
+    _resting_until = 0.0
+    return window
 
 
 def _rest(error: Exception) -> None:

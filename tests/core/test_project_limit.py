@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -11,7 +13,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import project_limit
+from core import limits, project_limit
 from core.identity import Principal
 from core.project_limit import _window
 from core.settings import settings
@@ -117,6 +119,35 @@ def test_without_redis_everybody_passes_and_it_is_left_alone(
 
     assert [project_limit.hit(a_project(1)) for _ in range(10)] == [None] * 10
     assert asked == [1]
+
+
+def test_while_redis_hangs_one_request_tries_and_the_others_pass(
+    store: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a Redis that takes connections and says nothing, known to be away, its rest over
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        monkeypatch.setattr(limits, "_TIMEOUT_SECONDS", 0.3)
+        settings.cache_clear()
+        monkeypatch.setattr(project_limit, "_resting_until", 0.001)
+        tried: list[object] = []
+        trying = threading.Thread(target=lambda: tried.append(project_limit.hit(a_project(1))))
+        trying.start()
+        while project_limit._resting_until == 0.001:
+            time.sleep(0.001)
+        # when others come meanwhile, then they do not wait
+        began = time.monotonic()
+        assert [project_limit.hit(a_project(1)) for _ in range(100)] == [None] * 100
+        assert time.monotonic() - began < 0.2
+        assert trying.is_alive()
+        trying.join()
+        assert tried == [None]
+    # and once it answers again, requests are counted
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    settings.cache_clear()
+    monkeypatch.setattr(project_limit, "_resting_until", 0.001)
+    assert project_limit.hit(a_project(1)) is not None
+    assert project_limit._resting_until == 0.0
 
 
 @given(
