@@ -146,6 +146,11 @@ class House:
         return self.address.url
 
     @property
+    def clients(self) -> list[Client]:
+        """Those that `start` and `new_client` made."""
+        return list(self._clients)
+
+    @property
     def names(self) -> list[str]:
         """All processes that can be named, servers of its own included."""
         return [*self._servers, *self._processes]

@@ -120,16 +120,16 @@ def make_house(
     """Starts houses (launcher.house.House takes the arguments) and closes them at the end of the test.
 
     They share this test process's servers, on databases of their own; `own_servers=True` gives one servers that it can
-    kill.
+    kill. They log at DEBUG, and closing fails if a prompt or a secret is in what they wrote.
     """
-    from launcher.house import House
+    from tests.canaries import WatchedHouse
 
     houses: list[House] = []
 
     def make(*, own_servers: bool = False, **options: Any) -> House:
         if not own_servers:
             options = {"database_url": new_database(), "redis_url": new_redis()} | options
-        house = House(tmp_path / f"house-{len(houses)}", **options)
+        house = WatchedHouse(tmp_path / f"house-{len(houses)}", **options)
         houses.append(house)
         return house.start()
 

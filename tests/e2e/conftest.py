@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.house import Client, House
+from tests.canaries import WatchedHouse
 from tests.e2e.tenants import new_client
 
 
@@ -17,7 +18,7 @@ def shared_house(
 ) -> Iterator[House]:
     """API, two workers, scheduler and simulator, started once for all files that this test process runs."""
     directory: Path = tmp_path_factory.mktemp("house")
-    with House(directory, database_url=new_database(), redis_url=new_redis(), workers=2) as house:
+    with WatchedHouse(directory, database_url=new_database(), redis_url=new_redis(), workers=2) as house:
         yield house
 
 

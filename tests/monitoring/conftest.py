@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from launcher.house import House, wait_until
 from launcher.ports import free_port
+from tests.canaries import WatchedHouse
 from tests.e2e.batches import results, rows, submit
 from tests.e2e.receiver import Receiver
 
@@ -82,7 +83,9 @@ def busy(
     directory: Path = tmp_path_factory.mktemp("monitored")
     prometheus_url = f"http://127.0.0.1:{free_port()}"
     environment = {"LLM_SERVICE_METRICS_TENANT_LABELS": str(TENANT_LABELS), "PROMETHEUS_URL": prometheus_url}
-    house = House(directory, database_url=new_database(), redis_url=new_redis(), workers=2, environment=environment)
+    house = WatchedHouse(
+        directory, database_url=new_database(), redis_url=new_redis(), workers=2, environment=environment
+    )
     with house, Receiver() as receiver:
         batch_id, live = work(house, "metrics", receiver)
         batch = house.client.get(f"/v1/batch/{batch_id}").json()

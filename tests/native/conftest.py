@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from launcher.house import Client, House
+from tests.canaries import WatchedHouse
 from tests.e2e.tenants import new_client
 
 #: From so many rows of a model on, `auto` goes native here.
@@ -29,7 +30,7 @@ def shared_house(
         "LLM_SERVICE_NATIVE_MIN_ROWS": str(MIN_ROWS),
         "LLM_SERVICE_NATIVE_POLL_SECONDS": str(POLL_SECONDS),
     }
-    with House(
+    with WatchedHouse(
         directory, database_url=new_database(), redis_url=new_redis(), workers=2, environment=environment
     ) as house:
         yield house

@@ -13,13 +13,14 @@ import pytest
 import requests
 
 from launcher.house import Client, House
+from tests.canaries import WatchedHouse
 
 
 @pytest.fixture(scope="package")
 def running(new_database: Callable[[], str], new_redis: Callable[[], str]) -> Iterator[House]:
     """API, one worker, scheduler and simulator as real processes."""
     directory = Path(tempfile.mkdtemp(prefix="llm-service-openai-"))
-    with House(
+    with WatchedHouse(
         directory,
         database_url=new_database(),
         redis_url=new_redis(),
