@@ -1,7 +1,7 @@
 """What waits in the whole service: read from the database and the limiter by the leading scheduler, and nobody else.
 
 Every query reads what does not grow with a batch: open batches and their lanes, leases (as many as rows in flight),
-workers, deliveries that are due.
+workers, deliveries that are due, native shards.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from uuid import UUID
 
 from prometheus_client import Gauge
 
-from core import db, limits
+from core import db, limits, metrics_native_backlog
 from core.errors import Unavailable
 from core.metrics_dispatch import LEADING
 from core.states import BatchStatus, ProviderType
@@ -104,6 +104,7 @@ class Backlog:
         _set_all(OLDEST_LEASE, labels=[(state,) for state in _LEASE_STATES[1:]])
         _set_all(WORKERS, labels=[("live",), ("draining",), ("dead",)])
         _set_all(DELIVERIES, labels=[("due",), ("waiting",)])
+        metrics_native_backlog.clear()
         for gauge in (OLDEST_BATCH, CAPACITY, OLDEST_DELIVERY, UPDATED):
             gauge.set(0)
 
@@ -114,6 +115,7 @@ class Backlog:
             _workers(connection)
             _deliveries(connection)
             _credentials(connection)
+            metrics_native_backlog.read(connection)
             used = connection.execute(_CONNECTIONS, {"limit": MAX_CONNECTIONS}).fetchall()
         _breakers({row["connection_id"]: row["provider"] for row in used})
         UPDATED.set(time.time())

@@ -72,9 +72,11 @@ def drive(shard_id: UUID, fence: int, *, stopping: Callable[[], bool]) -> None:
         shards.release(shard, after_seconds=0.0)
     except RemoteProblem as problem:
         log.warning("shard %s (%s): %s", shard_id, shard.state, problem.failure.message)
+        metrics_native.STEP_FAILURES.labels(shard.provider, shard.state).inc()
         shards.release(shard, after_seconds=_backoff(shard, problem), error=problem.failure.message)
     except Exception as error:
         log.exception("shard %s (%s) failed inside the service", shard_id, shard.state)
+        metrics_native.STEP_FAILURES.labels(shard.provider, shard.state).inc()
         shards.release(shard, after_seconds=_backoff(shard), error=type(error).__name__)
     finally:
         step.done.set()

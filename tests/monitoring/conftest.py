@@ -21,14 +21,16 @@ from tests.e2e.batches import results, rows, submit
 from tests.e2e.receiver import Receiver
 
 TENANT_LABELS = 3
+#: From so many rows of a model on, `auto` goes native here: more than `work` has of any model but one.
+NATIVE_ROWS = 40
 
 
 @dataclass(frozen=True)
 class Busy:
-    """The house, and the batch that it ran."""
+    """The house, and the batches that it ran: one in real time, one at a provider."""
 
     house: House
-    batch: dict[str, Any]
+    batches: list[dict[str, Any]]
     results: list[dict[str, Any]]
     #: the live completions' objects, or of a stream the last event
     live: list[dict[str, Any]]
@@ -51,10 +53,10 @@ class Busy:
         )
 
 
-def work(house: House, name: str, receiver: Receiver) -> tuple[str, list[dict[str, Any]]]:
-    """A batch with retries, failures and a webhook, then two live completions, one of them streamed.
+def work(house: House, name: str, receiver: Receiver) -> tuple[list[str], list[dict[str, Any]]]:
+    """A batch with retries, failures and a webhook, a native one, then two live completions, one of them streamed.
 
-    Returns the batch's id, and of each live completion the object that has its usage and cost.
+    Returns the batches' ids, and of each live completion the object that has its usage and cost.
     """
     client = house.client
     house.simulator.config(
@@ -62,10 +64,15 @@ def work(house: House, name: str, receiver: Receiver) -> tuple[str, list[dict[st
             {"kind": "429", "first_attempts": 1, "probability": 0.1},
             {"kind": "500", "first_attempts": 1, "probability": 0.1},
             {"kind": "400", "probability": 0.05},
+            {"kind": "503", "on": "create", "count": 1},
         ]
     )
-    batch = submit(client, rows(name, 120), webhook_url=receiver.url)
-    client.wait_for_batch(batch["id"])
+    batches = [
+        submit(client, rows(name, 120), webhook_url=receiver.url),
+        submit(client, rows(f"{name}-native", NATIVE_ROWS, models=("gpt-4o-mini",))),
+    ]
+    for batch in batches:
+        client.wait_for_batch(batch["id"])
     house.simulator.config(faults=[])
     question = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": name}], "max_tokens": 20}
     answered = client.post("/v1/completions", question)
@@ -73,7 +80,7 @@ def work(house: House, name: str, receiver: Receiver) -> tuple[str, list[dict[st
     streamed = client.post("/v1/completions", question | {"stream": True, "stream_options": {"include_usage": True}})
     *_, last, done = (line.removeprefix("data: ") for line in streamed.text.splitlines() if line)
     assert done == "[DONE]", streamed.text
-    return batch["id"], [answered.json(), json.loads(last)]
+    return [batch["id"] for batch in batches], [answered.json(), json.loads(last)]
 
 
 @pytest.fixture(scope="package")
@@ -82,14 +89,20 @@ def busy(
 ) -> Iterator[Busy]:
     directory: Path = tmp_path_factory.mktemp("monitored")
     prometheus_url = f"http://127.0.0.1:{free_port()}"
-    environment = {"LLM_SERVICE_METRICS_TENANT_LABELS": str(TENANT_LABELS), "PROMETHEUS_URL": prometheus_url}
+    environment = {
+        "LLM_SERVICE_METRICS_TENANT_LABELS": str(TENANT_LABELS),
+        "LLM_SERVICE_NATIVE_MIN_ROWS": str(NATIVE_ROWS),
+        "LLM_SERVICE_NATIVE_POLL_SECONDS": "0.2",
+        "PROMETHEUS_URL": prometheus_url,
+    }
     house = WatchedHouse(
         directory, database_url=new_database(), redis_url=new_redis(), workers=2, environment=environment
     )
     with house, Receiver() as receiver:
-        batch_id, live = work(house, "metrics", receiver)
-        batch = house.client.get(f"/v1/batch/{batch_id}").json()
-        found = Busy(house, batch, results(house.client, batch_id), live, prometheus_url)
+        batch_ids, live = work(house, "metrics", receiver)
+        batches = [house.client.get(f"/v1/batch/{batch_id}").json() for batch_id in batch_ids]
+        rows_of_all = [row for batch_id in batch_ids for row in results(house.client, batch_id)]
+        found = Busy(house, batches, rows_of_all, live, prometheus_url)
         # each process samples once a second, the leading scheduler reads the backlog every five
         asked_at = time.time()
         wait_until(lambda: found.total("llm_service_backlog_updated_timestamp_seconds") > asked_at + 2, 30)

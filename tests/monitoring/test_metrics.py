@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
-from core import db, metrics_calls, metrics_labels
+from core import db, metrics_calls, metrics_labels, metrics_native_backlog
 from core.metrics import observe_many
 from core.metrics_backlog import BATCHES, LEADING, WORKERS, Backlog
 from core.metrics_labels import OTHER, Tenants
@@ -165,6 +165,56 @@ def test_the_backlog_is_told_by_the_leader_and_cleared_after(
     backlog.look()
     settings.cache_clear()
     assert (live._value.get(), LEADING._value.get()) == (0, 0)
+
+
+def test_native_shards_are_told_by_state_and_age(database_url: str) -> None:
+    # given shards in each state, of a hundred models, each state entered an hour later than the one before it
+    shards = {
+        "waiting": {"formed_at": 9},
+        "sent": {"formed_at": 10, "sent_at": 5},
+        "cancelling": {"state": "sent", "formed_at": 10, "sent_at": 5, "cancel_sent_at": 4},
+        "handing_back": {"state": "taken_in", "formed_at": 10, "taken_in_at": 3},
+        "cleaning": {"state": "taken_in", "formed_at": 10, "sent_at": 8, "taken_in_at": 2},
+        "cleaned": {"formed_at": 20},
+    }
+    with db.connection() as connection:
+        for name, fields in shards.items():
+            hours = {f"{field}_hours": value for field, value in fields.items() if field != "state"}
+            for number in range(100):
+                connection.execute(
+                    "INSERT INTO native_shard (id, batch_id, lane_id, tenant_id, project_id, connection_id, provider,"
+                    " model, created_at, first_n, rows, remaining, state, handing_back, formed_at, sent_at,"
+                    " cancel_sent_at, taken_in_at) VALUES (%(id)s, %(id)s, 1, %(id)s, %(id)s, %(id)s, 'anthropic',"
+                    " %(model)s, now(), 0, 9, 7, %(state)s, %(handing_back)s,"
+                    " now() - make_interval(hours => %(formed_at_hours)s),"
+                    " now() - make_interval(hours => %(sent_at_hours)s),"
+                    " now() - make_interval(hours => %(cancel_sent_at_hours)s),"
+                    " now() - make_interval(hours => %(taken_in_at_hours)s))",
+                    dict.fromkeys(("sent_at_hours", "cancel_sent_at_hours", "taken_in_at_hours"))
+                    | {
+                        "id": uuid4(),
+                        "model": f"model-{number}",
+                        "state": fields.get("state", name),
+                        "handing_back": name == "handing_back",
+                    }
+                    | hours,
+                )
+        before = _series("llm_service_native_shards")
+        # when they are read
+        metrics_native_backlog.read(connection)
+    # then each counts where it stands, for as long as it has been there, and those that are done with nowhere
+    for state, hours in {"waiting": 9, "sent": 5, "cancelling": 4, "handing_back": 3, "cleaning": 2}.items():
+        found = {
+            name: REGISTRY.get_sample_value(f"llm_service_native_{name}", {"provider": "anthropic", "state": state})
+            for name in ("shards", "shard_rows")
+        }
+        assert found == {"shards": 100, "shard_rows": 700}, state
+        age = REGISTRY.get_sample_value("llm_service_native_oldest_shard_age_seconds", {"state": state})
+        assert age == pytest.approx(hours * 3600, abs=60), state
+    # and the labels are two providers and five states
+    assert _series("llm_service_native_shards") <= before + 10 <= 20
+    metrics_native_backlog.clear()
+    assert REGISTRY.get_sample_value("llm_service_native_oldest_shard_age_seconds", {"state": "waiting"}) == 0
 
 
 _CHILD = """

@@ -18,7 +18,7 @@ from core import catalogue
 from launcher.house import wait_until
 from tests.e2e.receiver import Receiver
 from tests.monitoring import files
-from tests.monitoring.conftest import IDENTIFIER, TENANT_LABELS, Busy, work
+from tests.monitoring.conftest import IDENTIFIER, NATIVE_ROWS, TENANT_LABELS, Busy, work
 from tests.monitoring.promql import labels_of, metrics_of, with_variables
 from tests.monitoring.tools import program
 
@@ -45,9 +45,11 @@ def test_every_metric_that_is_asked_for_is_exported_with_its_labels(busy: Busy) 
             assert not metric or metric == "up" or label in exported.get(metric, set()) | _LABELS_OF_PROMETHEUS, where
 
 
-def test_metrics_agree_with_the_batch_and_its_results(busy: Busy) -> None:
-    # given a batch that has ended, and two live completions
-    counts = busy.batch["request_counts"]
+def test_metrics_agree_with_the_batches_and_their_results(busy: Busy) -> None:
+    # given batches that have ended, and two live completions
+    counts: Counter[str] = Counter()
+    for batch in busy.batches:
+        counts.update(batch["request_counts"])
     reasons = Counter(row["error"]["type"] for row in busy.results if row["error"])
     # then what ended, why, what it used and what it cost are the same numbers
     assert busy.total("llm_service_completions_total", status="succeeded") == counts["succeeded"] + 2
@@ -58,18 +60,36 @@ def test_metrics_agree_with_the_batch_and_its_results(busy: Busy) -> None:
     for kind, field in (("input", "prompt_tokens"), ("output", "completion_tokens")):
         used = sum(answer["usage"][field] for answer in answers)
         assert busy.total("llm_service_tokens_total", type=kind) == used
-        assert busy.total("gen_ai_client_token_usage_sum", gen_ai_token_type=kind) == used
+        # A native batch is no call of the model's: it is in the service's own metrics only.
+        native = sum(row["response"]["usage"][field] for row in busy.results if row["processing"] == "native")
+        assert busy.total("llm_service_tokens_total", type=kind, processing="native") == native > 0
+        assert busy.total("gen_ai_client_token_usage_sum", gen_ai_token_type=kind) == used - native
     cost = float(sum(Decimal(answer["cost_usd"]) for answer in answers))
     assert busy.total("llm_service_cost_usd_total") == pytest.approx(cost, abs=1e-9)
     assert busy.total("llm_service_tenant_cost_usd_total") == pytest.approx(cost, abs=1e-9)
 
 
 def test_calls_are_what_the_simulator_saw(busy: Busy) -> None:
-    calls = busy.house.simulator.ledger()["calls"]
+    ledger = busy.house.simulator.ledger()
+    calls = ledger["calls"]
     assert busy.total("llm_service_provider_answers_total") == calls
     assert busy.total("gen_ai_client_operation_duration_seconds_count") == calls
-    assert busy.total("llm_service_completion_calls_total") == calls
+    assert busy.total("llm_service_completion_calls_total") == calls + ledger["native_executed"]
     assert busy.total("llm_service_row_retries_total") > 0
+
+
+def test_native_batches_are_counted(busy: Busy) -> None:
+    # given a batch that went native, whose first create was refused
+    native = busy.batches[1]
+    assert native["native"]["rows_answered"] == NATIVE_ROWS
+    assert busy.total("llm_service_native_rows_sent_total", provider="openai") == NATIVE_ROWS
+    assert busy.total("llm_service_native_shards_taken_in_total") == busy.total("llm_service_native_shards_sent_total")
+    assert busy.total("llm_service_native_step_failures_total", provider="openai", state="waiting") == 1
+    assert busy.total("llm_service_savings_usd_total", processing="native") == pytest.approx(
+        float(native["savings_usd"]), abs=1e-9
+    )
+    # then nothing of it is left, here or at the provider
+    wait_until(lambda: busy.total("llm_service_native_shards") == 0, 20)
 
 
 def test_nothing_is_left_in_flight(busy: Busy) -> None:
