@@ -35,6 +35,6 @@ def sent(provider: str, rows: int) -> None:
 def taken_in(provider: str, wasted_rows: int, wasted_usd: Decimal) -> None:
     """Count a shard whose results were read."""
     SHARDS_TAKEN_IN.labels(provider).inc()
-    if wasted_rows:
-        WASTED_ROWS.labels(provider).inc(wasted_rows)
-        WASTED_USD.labels(provider).inc(float(wasted_usd))
+    # Zeros too: a series that begins with its first event hides that event from rate() and increase().
+    WASTED_ROWS.labels(provider).inc(wasted_rows)
+    WASTED_USD.labels(provider).inc(float(wasted_usd))

@@ -28,6 +28,8 @@ class Native:
     def __init__(self, broker: RedisBroker) -> None:
         self._broker = broker
         self._fallback_at = 0.0
+        for reason in CancelReason:
+            metrics_native.TAKEN_BACK.labels(reason)
 
     def tick(self) -> float:
         if stopped := fallback.stop_shards():
