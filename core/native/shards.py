@@ -34,7 +34,7 @@ def pace() -> float:
 
 
 #: ids in the providers' messages: of files, batches, requests, organisations, projects
-_IDS = re.compile(r"\b(?:file|batch|msgbatch|batch_req|req|org|proj|wrkspc)[-_][A-Za-z0-9_-]{2,}")
+_IDS = re.compile(r"\b(?:file|batch|msgbatch|batch_req|req|org|proj|wrkspc)[-_](?=[A-Za-z0-9_-]*\d)[A-Za-z0-9_-]{2,}")
 
 
 class Superseded(Exception):
