@@ -80,7 +80,7 @@ A first completion and a first batch, to paste into another terminal:
   source {data / "demo.env"}
   call() {{ curl -sS -H "x-api-key: $LLM_SERVICE_API_KEY" -H "x-secret-key: $LLM_SERVICE_SECRET_KEY" \\
     -H "x-tenant-id: $LLM_SERVICE_TENANT_ID" -H "x-project-id: $LLM_SERVICE_PROJECT_ID" \\
-    -H "content-type: application/json" "$@"; echo; }}
+    -H "content-type: ${{TYPE:-application/json}}" "$@"; echo; }}
 
   call $LLM_SERVICE_URL/v1/completions -d '{{"model": "gpt-4o-mini",
     "messages": [{{"role": "user", "content": "Say hello"}}]}}'
