@@ -103,10 +103,10 @@ class Sums:
             found.first_token.add(first_token_ms)
 
     def write(self, connection: RawConnection) -> None:
-        """Charge the projects' budgets and add to the stored sums; the last statement of its transaction."""
+        """Charge the projects' budgets and add to the stored sums: the last that a transaction locks."""
         if not self._sums:
             return
-        budgets.charge(connection, self._costs())
+        charged = budgets.charge(connection, self._costs())
         rows = sorted(self._sums.items(), key=lambda item: item[0])
         values: dict[str, list[object]] = {name: [getattr(key, name) for key, _ in rows] for name in Key._fields}
         for name in _COLUMNS:
@@ -114,6 +114,7 @@ class Sums:
         for name in _HISTOGRAMS:
             values[name] = [getattr(added, name).stored() for _, added in rows]
         connection.execute(_ADD, values)
+        budgets.warn_of(connection, charged)
         db.after_commit(connection, lambda: metrics_rows.count(self._sums))
 
     def _costs(self) -> dict[UUID, Decimal]:

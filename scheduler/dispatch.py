@@ -124,8 +124,12 @@ class Dispatcher:
             )
             if not any(allowed.values()):
                 break
-            for tenant, own in list(by_tenant.items()):
-                count, limited = self._release_tenant(own, allowed[tenant], in_flight)
+            # Those with little rung first: what is claimed for them must not wait for the claims of the others.
+            for tenant, own in sorted(by_tenant.items(), key=lambda item: held[item[0]][0]):
+                # A tenant with little rung passes those with much, so that it is not served behind all of theirs.
+                most = max((rung for other, (rung, _) in held.items() if other != tenant), default=0)
+                first = 2 * (held[tenant][0] + allowed[tenant]) <= most
+                count, limited = self._release_tenant(own, allowed[tenant], in_flight, first=first)
                 released += count
                 startable -= count
                 held[tenant] = (held[tenant][0] + count, held[tenant][1])
@@ -134,7 +138,9 @@ class Dispatcher:
                     del by_tenant[tenant]
         return released, wait
 
-    def _release_tenant(self, lanes: list[OpenLane], allowed: int, in_flight: dict[UUID, int]) -> tuple[int, float]:
+    def _release_tenant(
+        self, lanes: list[OpenLane], allowed: int, in_flight: dict[UUID, int], *, first: bool
+    ) -> tuple[int, float]:
         """One tenant's lanes, by priority and age (the order they come in). Returns rows released, and a wait."""
         released, wait = 0, IN_FLIGHT_SECONDS
         for lane in lanes:
@@ -142,12 +148,14 @@ class Dispatcher:
                 break
             if lane.due + lane.fresh <= 0:
                 continue
-            count, limited = self._release_lane(lane, allowed - released, in_flight)
+            count, limited = self._release_lane(lane, allowed - released, in_flight, first=first)
             released += count
             wait = min(wait, limited)
         return released, wait
 
-    def _release_lane(self, lane: OpenLane, wanted: int, in_flight: dict[UUID, int]) -> tuple[int, float]:
+    def _release_lane(
+        self, lane: OpenLane, wanted: int, in_flight: dict[UUID, int], *, first: bool
+    ) -> tuple[int, float]:
         """Rows that wait to be tried again first, then fresh ones."""
         room = self._rooms.get(lane.batch_id)
         if room is not None and room.closed_to(Decimal(0)):
@@ -187,7 +195,7 @@ class Dispatcher:
             # The batch was paused or stopped in this moment: what was taken for its rows goes back.
             limits.settle(key, tokens, None)
         metrics_dispatch.CLAIMED.labels(lane.provider).inc(len(claimed))
-        self._ring(lane, claimed)
+        self._ring(lane, claimed, first=first)
         span.set({"llm_service.rows": len(claimed), "llm_service.waiting_for": grant.waiting_for})
         span.end()
         return len(claimed), grant.wait_seconds
@@ -253,11 +261,11 @@ class Dispatcher:
                 recover.pause_over_budget([lane.batch_id])
         return reserved
 
-    def _ring(self, lane: OpenLane, claimed: list[tuple[int, int]]) -> None:
+    def _ring(self, lane: OpenLane, claimed: list[tuple[int, int]], *, first: bool) -> None:
         # Small batches are spread over the workers too.
         size = max(8, min(SLICE_ROWS, -(-len(claimed) // 4)))
         try:
-            ring(self._broker, claim.slices(lane, claimed, size))
+            ring(self._broker, claim.slices(lane, claimed, size), first=first)
         except (dramatiq.errors.ConnectionError, redis.RedisError):
             log.warning("Redis is away: %d claimed rows are rung when it is back", len(claimed))
 

@@ -18,14 +18,16 @@ import gevent.event  # noqa: E402
 
 from core import db, garbage, logs, metrics_process, notifications, tracing  # noqa: E402
 from core.db import DatabaseDown  # noqa: E402
+from core.dispatch.doorbell import FIRST_QUEUE, QUEUE  # noqa: E402
 from core.settings import settings  # noqa: E402
 from workers import broker as brokers  # noqa: E402
 from workers.execute import Executor  # noqa: E402
 
 log = logging.getLogger("workers")
 
-#: Messages taken at once. Each is done when its rows are in hand, so this bounds nothing but the start statements.
-CONSUMERS = 8
+#: Messages taken at once, by queue. Each is done when its rows are in hand, so this bounds nothing but the start
+#: statements. The queue that does not stand in line has consumers of its own: the others may all be waiting.
+CONSUMERS = {QUEUE: 8, FIRST_QUEUE: 2}
 #: How long an idle consumer sleeps between looks into Redis, in milliseconds.
 IDLE_MILLISECONDS = 20
 
@@ -37,7 +39,11 @@ def main() -> int:
     executor = Executor(settings().worker_concurrency)
     sampler = metrics_process.start("worker", executor.sample)
     _begin(executor)
-    worker = dramatiq.Worker(brokers.build(executor), worker_timeout=IDLE_MILLISECONDS, worker_threads=CONSUMERS)
+    broker = brokers.build(executor)
+    consumers = [
+        dramatiq.Worker(broker, queues={queue}, worker_timeout=IDLE_MILLISECONDS, worker_threads=count)
+        for queue, count in CONSUMERS.items()
+    ]
     stop = gevent.event.Event()
 
     def on_signal() -> None:
@@ -50,14 +56,16 @@ def main() -> int:
         gevent.signal_handler(number, on_signal)
     gevent.spawn(_keep_alive, executor)
     gevent.spawn(_hear_of_stops, executor)
-    worker.start()
+    for consumer in consumers:
+        consumer.start()
     garbage.settle()
     log.info("worker ready: holds up to %d calls", executor.capacity)
     stop.wait()
 
     log.info("stopping: %d rows in hand", len(executor.in_hand))
     executor.draining = True
-    worker.stop(timeout=5_000)
+    for consumer in consumers:
+        consumer.stop(timeout=5_000)
     drained = executor.drain(settings().drain_seconds)
     sampler.sample()
     tracing.shutdown()

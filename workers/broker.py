@@ -7,7 +7,16 @@ from uuid import UUID
 
 import dramatiq
 
-from core.dispatch.doorbell import DELIVER_WEBHOOK, DRIVE_SHARD, EXECUTE_SLICE, QUEUE, DoorbellBroker, make_broker
+from core.dispatch.doorbell import (
+    DELIVER_WEBHOOK,
+    DRIVE_SHARD,
+    EXECUTE_FIRST,
+    EXECUTE_SLICE,
+    FIRST_QUEUE,
+    QUEUE,
+    DoorbellBroker,
+    make_broker,
+)
 from workers.execute import Executor
 from workers.native import take_step
 from workers.webhook import deliver
@@ -21,6 +30,11 @@ def build(executor: Executor) -> DoorbellBroker:
     def execute_slice(created_at: str, rows: list[list[int]]) -> None:
         """Make a slice's rows this worker's own and set one greenlet to each; acked when they are in hand."""
         executor.take(datetime.fromisoformat(created_at), [(row[0], row[1]) for row in rows])
+
+    @dramatiq.actor(actor_name=EXECUTE_FIRST, queue_name=FIRST_QUEUE, broker=broker)
+    def execute_first(created_at: str, rows: list[list[int]]) -> None:
+        """The same for a slice that does not stand in line."""
+        executor.take(datetime.fromisoformat(created_at), [(row[0], row[1]) for row in rows], first=True)
 
     @dramatiq.actor(actor_name=DELIVER_WEBHOOK, queue_name=QUEUE, broker=broker)
     def deliver_webhook(delivery_id: str, fence: int) -> None:

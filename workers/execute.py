@@ -22,7 +22,7 @@ from core.dispatch.record import Again, Ended, record
 from core.dispatch.recorder import Recorder
 from core.dispatch.start import Started, start
 from core.errors import NotFound, Unavailable
-from core.ids import new_id, public
+from core.ids import BLOCK_BITS, new_id, public
 from core.limits import LimitKey
 from core.providers.types import Failure, Success
 from core.retry import decide
@@ -32,9 +32,11 @@ from core.states import Action, FailureReason, RowStatus
 log = logging.getLogger(__name__)
 
 #: A worker whose event loop turns slower than this takes no further slices: what it has started would wait for the
-#: processor, and a cancel could no longer keep it from being sent.
-MAX_LOOP_LAG_SECONDS = 0.05
+#: processor, a cancel could no longer keep it from being sent, and each step of another tenant's rows takes a turn.
+MAX_LOOP_LAG_SECONDS = 0.02
 _PROBE_SECONDS, _IDLE_PROBE_SECONDS = 0.01, 0.2
+#: Lanes whose outcomes are written at once.
+_FLUSHES = 2
 #: Batches that were stopped lately, of which no row is sent any more.
 _STOPPED_REMEMBERED = 10_000
 
@@ -52,8 +54,11 @@ class Executor:
         self._lag = 0.0
         self._stopped: set[UUID] = set()
         self._stopped_order: deque[UUID] = deque()
-        self._recorder: Recorder[Ended | Again] = Recorder(self._write)
+        self._recorder: Recorder[Ended | Again] = Recorder(
+            self._write, key=lambda outcome: outcome.id >> BLOCK_BITS, threads=_FLUSHES
+        )
         self._life = threading.Lock()
+        self._turnstile = threading.Lock()
 
     def begin(self) -> None:
         """Register this process; from here on it may take rows."""
@@ -67,10 +72,20 @@ class Executor:
             log.warning("this worker was taken for dead; its rows are run elsewhere unless they answer first")
             self.worker_id = workers.register(self.capacity)
 
-    def take(self, created_at: datetime, rows: list[tuple[int, int]]) -> None:
-        """Start the rows of a slice that are still to be started, each in a greenlet."""
-        while not self.draining and (self._lag > MAX_LOOP_LAG_SECONDS or len(self.in_hand) >= self.capacity):
-            gevent.sleep(0.01)
+    def take(self, created_at: datetime, rows: list[tuple[int, int]], *, first: bool = False) -> None:
+        """Start the rows of a slice that are still to be started, each in a greenlet.
+
+        Parameters
+        ----------
+        first : even while the event loop lags; rows of a tenant that has little in hand must not pay for others'.
+        """
+        if first:
+            self._wait(lag=False)
+        else:
+            # One slice a turn: a lag is seen only once what was taken runs.
+            with self._turnstile:
+                self._wait(lag=True)
+                gevent.sleep(0)
         if self.draining or self.worker_id is None:
             return
         began = time.perf_counter()
@@ -79,6 +94,10 @@ class Executor:
         for row in started:
             self.in_hand[row.id] = row.fence
             gevent.spawn(self._run, row)
+
+    def _wait(self, *, lag: bool) -> None:
+        while not self.draining and (len(self.in_hand) >= self.capacity or (lag and self._lag > MAX_LOOP_LAG_SECONDS)):
+            gevent.sleep(0.005)
 
     def sample(self) -> None:
         """Tell the metrics what is in hand now."""

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from uuid import UUID
 
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
 from core import webhooks
 from core.db import RawConnection
 from core.providers.types import Usage
@@ -64,13 +67,25 @@ class Tally:
 
 
 def count(connection: RawConnection, tallies: Mapping[UUID, Tally]) -> None:
-    """Add to the counters of batches, stop those over their error limit, end those whose rows have all ended.
+    """Add to the counters of batches, stop those over their error limit, end those whose rows have all ended."""
+    follow(connection, tallies, add(connection, tallies))
+
+
+def add(connection: RawConnection, tallies: Mapping[UUID, Tally]) -> dict[UUID, Cursor[DictRow]]:
+    """Add to the counters of batches; give what this returns to `follow`, in the same transaction.
 
     Batches are locked in the order of their ids, after their rows, in every transaction that locks several.
     """
-    for batch_id in sorted(tallies):
-        tally = tallies[batch_id]
-        row = connection.execute(_COUNT, {"batch": batch_id, **_numbers(tally)}).fetchone()
+    return {
+        batch_id: connection.execute(_COUNT, {"batch": batch_id, **_numbers(tallies[batch_id])})
+        for batch_id in sorted(tallies)
+    }
+
+
+def follow(connection: RawConnection, tallies: Mapping[UUID, Tally], added: Mapping[UUID, Cursor[DictRow]]) -> None:
+    """Stop batches over their error limit, end those whose rows have all ended."""
+    for batch_id, cursor_of_batch in added.items():
+        tally, row = tallies[batch_id], cursor_of_batch.fetchone()
         if tally.causes and row is not None:
             with connection.cursor() as cursor:
                 cursor.executemany(

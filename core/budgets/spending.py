@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from core import webhooks
@@ -22,16 +23,21 @@ from core.ids import public
 _RECONCILE_SECONDS = 600
 
 
-def charge(connection: RawConnection, costs: Mapping[UUID, Decimal]) -> None:
-    """Count what projects spent, in USD, in the transaction that records it; warn at thresholds that this passes.
+def charge(connection: RawConnection, costs: Mapping[UUID, Decimal]) -> Cursor[DictRow] | None:
+    """Count what projects spent, in USD, in the transaction that records it; give what this returns to `warn_of`.
 
     What is recorded after a period's end counts in the next period. Projects without a budget cost one index probe.
     """
     spent = {project_id: cost for project_id, cost in costs.items() if cost}
-    if spent:
-        rows = connection.execute(_CHARGE, {"projects": list(spent), "costs": list(spent.values())}).fetchall()
-        for row in rows:
-            warn(connection, row)
+    if not spent:
+        return None
+    return connection.execute(_CHARGE, {"projects": list(spent), "costs": list(spent.values())})
+
+
+def warn_of(connection: RawConnection, charged: Cursor[DictRow] | None) -> None:
+    """Warn at the thresholds that a charge has passed."""
+    for row in charged or ():
+        warn(connection, row)
 
 
 def warn(connection: RawConnection, row: DictRow) -> None:

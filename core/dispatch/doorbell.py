@@ -18,10 +18,13 @@ from dramatiq.brokers.redis import RedisBroker
 from core.settings import settings
 
 EXECUTE_SLICE = "execute_slice"
+EXECUTE_FIRST = "execute_first"
 DELIVER_WEBHOOK = "deliver_webhook"
 DRIVE_SHARD = "drive_shard"
-#: One queue for all: each queue that a worker listens to is one more poll of Redis.
+#: One queue for nearly all: each queue that a worker listens to is one more poll of Redis.
 QUEUE = "doorbells"
+#: But this: slices of tenants that have little rung beside others who have much. They do not stand behind those.
+FIRST_QUEUE = "doorbells-first"
 
 #: Rows in one message: few enough to spread over workers, enough to make the message's own cost vanish.
 SLICE_ROWS = 32
@@ -66,8 +69,12 @@ def make_broker() -> DoorbellBroker:
     return broker
 
 
-def ring(broker: RedisBroker, slices: Iterable[Slice]) -> None:
+def ring(broker: RedisBroker, slices: Iterable[Slice], *, first: bool = False) -> None:
     """Send one message a slice.
+
+    Parameters
+    ----------
+    first : past what else is rung.
 
     Raises
     ------
@@ -77,8 +84,8 @@ def ring(broker: RedisBroker, slices: Iterable[Slice]) -> None:
     for part in slices:
         broker.enqueue(
             dramatiq.Message(
-                queue_name=QUEUE,
-                actor_name=EXECUTE_SLICE,
+                queue_name=FIRST_QUEUE if first else QUEUE,
+                actor_name=EXECUTE_FIRST if first else EXECUTE_SLICE,
                 args=(part.created_at.isoformat(), part.rows),
                 kwargs={},
                 options={},

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
 from core.db import RawConnection
 from core.ids import BLOCK_BITS
 
@@ -20,10 +23,14 @@ class LaneFacts:
     keeps_bodies: bool
 
 
-def of_rows(connection: RawConnection, row_ids: Iterable[int]) -> dict[int, LaneFacts]:
-    """Lane id -> facts, of the lanes in which these rows of batches lie; a row's lane is `row_id >> BLOCK_BITS`."""
-    rows = connection.execute(_FACTS, (list({row_id >> BLOCK_BITS for row_id in row_ids}),))
-    return {row.pop("id"): LaneFacts(**row) for row in rows}
+def ask(connection: RawConnection, row_ids: Iterable[int]) -> Cursor[DictRow]:
+    """Ask for the lanes in which these rows of batches lie; a row's lane is `row_id >> BLOCK_BITS`."""
+    return connection.execute(_FACTS, (list({row_id >> BLOCK_BITS for row_id in row_ids}),))
+
+
+def told(asked: Cursor[DictRow]) -> dict[int, LaneFacts]:
+    """Lane id -> facts, of the lanes that were asked for."""
+    return {row.pop("id"): LaneFacts(**row) for row in asked}
 
 
 _FACTS = """

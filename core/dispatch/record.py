@@ -21,7 +21,7 @@ from core.dispatch import lanes
 from core.dispatch.lanes import LaneFacts
 from core.ids import BLOCK_BITS
 from core.logbook import bodies
-from core.pg_arrays import numbers, texts
+from core.pg_arrays import Documents, numbers, texts
 from core.providers.types import Usage
 from core.rollup import Key, Sums, hour_of
 from core.states import FailureReason, RowStatus
@@ -66,9 +66,11 @@ class Again:
 def record(ended: Sequence[Ended], again: Sequence[Again] = ()) -> set[int]:
     """Write outcomes; returns the ids that were ended by this call (the others had ended, or were claimed anew).
 
-    One transaction: rows, responses, counters, cost, and for a batch that ends here its end and its webhook.
+    One transaction: rows, responses, counters, cost, and for a batch that ends here its end and its webhook. Its
+    statements are sent together as far as they do not need each other's results: where the process has much to do,
+    each wait for a reply is as long as a turn of its event loop.
     """
-    with db.connection() as connection:
+    with db.connection() as connection, connection.pipeline():
         return record_in(connection, ended, again)
 
 
@@ -90,17 +92,20 @@ def record_in(
     if not ended:
         return set()
     ended = _one_of_each(ended)
+    asked = lanes.ask(connection, [row.id for row in ended])
     won = (end_rows or _end_rows)(connection, ended)
     if won:
-        facts = lanes.of_rows(connection, won)
+        facts = lanes.told(asked)
         _store_answers(connection, ended, won, facts)
         bare = [
             (row.id, row.created_at) for row in ended if row.id in won and not facts[row.id >> BLOCK_BITS].keeps_bodies
         ]
         if bare:
             bodies.remove_requests(connection, bare)
-        ending.count(connection, _tally(ended, won))
+        tallies = _tally(ended, won)
+        added = ending.add(connection, tallies)
         _sums(ended, won, facts).write(connection)
+        ending.follow(connection, tallies, added)
     return set(won)
 
 
@@ -182,16 +187,17 @@ def values_of(ended: Sequence[Ended]) -> dict[str, str]:
 def _store_answers(
     connection: db.RawConnection, ended: Sequence[Ended], won: Won, facts: Mapping[int, LaneFacts]
 ) -> None:
-    answers = [
-        f"{row.id}\t{row.created_at.isoformat()}\t{facts[row.id >> BLOCK_BITS].tenant_id}\t".encode()
-        # JSON as orjson writes it has no raw control characters; only backslashes mean something to COPY.
-        + row.response.replace(b"\\", b"\\\\")
-        for row in ended
-        if row.response is not None and row.id in won
-    ]
+    answers = [(row, row.response) for row in ended if row.response is not None and row.id in won]
     if answers:
-        with connection.cursor().copy(_COPY_RESPONSE) as copy:
-            copy.write(b"\n".join(answers))
+        connection.execute(
+            _ANSWERS,
+            {
+                "ids": numbers([row.id for row, _ in answers]),
+                "times": texts([row.created_at.isoformat() for row, _ in answers]),
+                "tenants": texts([str(facts[row.id >> BLOCK_BITS].tenant_id) for row, _ in answers]),
+                "bodies": Documents([response for _, response in answers]),
+            },
+        )
 
 
 def _sums(ended: Sequence[Ended], won: Won, facts: Mapping[int, LaneFacts]) -> Sums:
@@ -234,7 +240,10 @@ def _storable(message: str | None) -> str | None:
 
 _NO_USAGE = Usage()
 
-_COPY_RESPONSE = "COPY completion_response (completion_id, created_at, tenant_id, body) FROM STDIN"
+_ANSWERS = """
+INSERT INTO completion_response (completion_id, created_at, tenant_id, body)
+SELECT * FROM unnest(%(ids)s::bigint[], %(times)s::timestamptz[], %(tenants)s::uuid[], %(bodies)s::text[])
+"""
 
 _PUT_BACK = """
 UPDATE lease SET due_at = now() + make_interval(secs => back.delay), rung_at = NULL, call_started_at = NULL,

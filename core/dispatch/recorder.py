@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from itertools import islice
 from typing import Generic, TypeVar
 
 from core.db import DatabaseDown
@@ -26,16 +27,28 @@ class Recorder(Generic[Outcome]):
     Parameters
     ----------
     write : commits a list of outcomes in one transaction. May raise; it is called again with the same list.
+    key : outcomes of one key are never in two transactions at once; others need not wait for them. Rows of one batch
+        lock the batch, so that nothing is won by writing them side by side, and another batch's should not stand
+        behind that lock.
+    threads : flushes at once, of different keys.
     """
 
-    def __init__(self, write: Callable[[list[Outcome]], object], *, name: str = "recorder") -> None:
+    def __init__(
+        self,
+        write: Callable[[list[Outcome]], object],
+        *,
+        name: str = "recorder",
+        key: Callable[[Outcome], Hashable] = lambda outcome: None,
+        threads: int = 1,
+    ) -> None:
         self._write = write
-        self._waiting: list[tuple[Outcome, threading.Event | None]] = []
+        self._key = key
+        self._waiting: dict[Hashable, list[tuple[Outcome, threading.Event | None]]] = {}
+        self._busy: set[Hashable] = set()
+        self._pending = 0
         self._changed = threading.Condition()
-        self._busy = 0
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        for number in range(threads):
+            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True).start()
 
     def put(self, outcome: Outcome) -> None:
         """Hand over an outcome without waiting for its commit."""
@@ -49,8 +62,7 @@ class Recorder(Generic[Outcome]):
 
     def pending(self) -> int:
         """Outcomes handed over and not yet committed."""
-        with self._changed:
-            return len(self._waiting) + self._busy
+        return self._pending
 
     def drain(self, timeout_seconds: float) -> bool:
         """Wait until everything is committed; False if some is left after the time."""
@@ -62,20 +74,40 @@ class Recorder(Generic[Outcome]):
         return True
 
     def _add(self, outcome: Outcome, done: threading.Event | None) -> None:
+        key = self._key(outcome)
         with self._changed:
-            self._waiting.append((outcome, done))
-            self._changed.notify()
+            self._pending += 1
+            self._waiting.setdefault(key, []).append((outcome, done))
+            if key not in self._busy:
+                self._changed.notify()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting:
+                while not (taken := self._take()):
                     self._changed.wait()
-                taken, self._waiting = self._waiting[:MAX_FLUSH], self._waiting[MAX_FLUSH:]
-                self._busy = len(taken)
-            self._flush(taken)
+                self._busy |= taken.keys()
+            outcomes = [item for items in taken.values() for item in items]
+            self._flush(outcomes)
             with self._changed:
-                self._busy = 0
+                self._busy -= taken.keys()
+                self._pending -= len(outcomes)
+                if self._waiting:
+                    self._changed.notify()
+
+    def _take(self) -> dict[Hashable, list[tuple[Outcome, threading.Event | None]]]:
+        """What the next flush writes: of keys that no other flush has in hand, those first that waited longest."""
+        taken: dict[Hashable, list[tuple[Outcome, threading.Event | None]]] = {}
+        room = MAX_FLUSH
+        for key in [key for key in islice(self._waiting, MAX_FLUSH + len(self._busy)) if key not in self._busy]:
+            items = self._waiting.pop(key)
+            taken[key] = items[:room]
+            if len(items) > room:
+                self._waiting[key] = items[room:]
+            room -= len(taken[key])
+            if not room:
+                break
+        return taken
 
     def _flush(self, taken: list[tuple[Outcome, threading.Event | None]]) -> None:
         outcomes = [outcome for outcome, _ in taken]

@@ -28,6 +28,30 @@ def test_outcomes_that_arrive_during_a_flush_share_the_next_one() -> None:
     assert written == [[0], list(range(1, 50))]
 
 
+def test_outcomes_of_another_key_do_not_wait_for_a_flush() -> None:
+    # given: a flush of key 0 that is held up, and more of that key behind it
+    written: list[list[int]] = []
+    held, entered = threading.Event(), threading.Event()
+
+    def write(outcomes: list[int]) -> None:
+        if outcomes == [0]:
+            entered.set()
+            held.wait(5)
+        written.append(outcomes)
+
+    recorder: Recorder[int] = Recorder(write, key=lambda number: number % 2, threads=2)
+    recorder.put(0)
+    assert entered.wait(5)
+    recorder.put(2)
+    # when
+    assert recorder.commit(1, timeout_seconds=5)
+    # then: it was written, and nothing else of the first key
+    assert written == [[1]]
+    held.set()
+    assert recorder.drain(5)
+    assert written == [[1], [0], [2]]
+
+
 def test_a_store_that_is_away_is_waited_for() -> None:
     written: list[int] = []
     failures = iter([DatabaseDown(), DatabaseDown()])
