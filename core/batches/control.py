@@ -57,18 +57,22 @@ def _wait_for_end(principal: Principal, batch_id: UUID) -> None:
 
 
 def pause(principal: Principal, batch_id: UUID) -> None:
-    """Start no further rows until `resume`; the window goes on. Raises NotFound, Conflict."""
+    """Start no further rows until `resume`; the window goes on. Raises NotFound, Conflict.
+
+    A batch that was paused for another reason (a budget, a key) is its owner's from here on: it does not go on by
+    itself when that reason is over.
+    """
     with db.connection(principal.tenant_id) as connection:
         row = _locked(connection, principal, batch_id)
-        if row["status"] == "paused":
-            return
-        if row["status"] not in ("pending", "processing"):
+        if row["status"] not in ("pending", "processing", "paused"):
             raise Conflict(f"The batch is {row['status']}; only a pending or processing batch can be paused.")
         connection.execute(
-            "UPDATE batch SET status = 'paused', status_reason = NULL, status_message = 'paused by its owner'"
-            " WHERE id = %s AND tenant_id = %s",
+            "UPDATE batch SET status = 'paused', status_reason = NULL, status_message = 'paused by its owner',"
+            " needs_usd = NULL WHERE id = %s AND tenant_id = %s",
             (batch_id, principal.tenant_id),
         )
+        if row["status"] == "paused":
+            return
         connection.execute("SELECT pg_notify('llm_stop', %s)", (batch_id.hex,))
         webhooks.emit(connection, batch_id, "batch.paused")
 

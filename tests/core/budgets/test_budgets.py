@@ -153,11 +153,22 @@ def test_a_batch_at_a_used_up_limit_goes_on(world: World, way: str) -> None:
     assert budgets.resume_funded() == 1
 
 
-def test_a_batch_paused_by_its_owner_is_left_alone(world: World) -> None:
-    put(world, "1")
+@pytest.mark.parametrize("paused_before", [False, True])
+def test_a_batch_paused_by_its_owner_is_left_alone(world: World, paused_before: bool) -> None:
+    # given: the budget may have paused it before its owner did
+    put(world, "0.5")
     batch_id = world.submit(1)
+    if paused_before:
+        room = room_of(batch_id)
+        assert room is not None
+        assert budgets.pause(batch_id, room, Decimal(1))
     control.pause(world.principal, batch_id)
+    # then room in the budget does not let it go on
+    put(world, "2")
     assert budgets.resume_funded() == 0
+    assert batch_row(batch_id)["status_message"] == "paused by its owner"
+    control.resume(world.principal, batch_id)
+    assert batch_row(batch_id)["status"] == "pending"
 
 
 def test_room_is_what_neither_is_spent_nor_reserved_by_the_tightest_budget(world: World) -> None:
