@@ -10,7 +10,7 @@ import time
 NAMES = (
     "throughput", "in_flight", "quota", "big_batch", "live_beside_batch", "fairness", "kill_recovery",
     "gateway", "streams", "native",
-    "statistics", "logs",
+    "statistics", "logs", "monitoring_cost",
 )  # fmt: skip
 
 

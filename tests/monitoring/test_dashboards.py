@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from monitoring import draw
 from tests.monitoring import files
 
 PROVISIONED = files.MONITORING / "grafana" / "provisioning"
@@ -40,6 +43,44 @@ def test_every_panel_is_complete(file: Path) -> None:
         for target in panel["targets"]:
             assert target["datasource"] == expected
             assert target["expr"]
+
+
+@pytest.mark.parametrize("file", files.DASHBOARDS, ids=lambda file: file.stem)
+def test_grafana_can_take_it_as_it_is(file: Path) -> None:
+    # what Grafana asks of a provisioned dashboard: a short uid, no id of another installation, queries told apart
+    found = files.dashboard(file)
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", found["uid"])
+    assert found.get("id") is None
+    assert found["schemaVersion"] >= 39
+    for panel in found["panels"]:
+        assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"]), panel["title"]
+    # and each variable is declared, filled from the one data source, and used
+    variables = {variable["name"]: variable for variable in found["templating"]["list"]}
+    used = {
+        name
+        for panel in found["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"\$(\w+)", target["expr"])
+        if not name.startswith("__")
+    }
+    assert used == set(variables)
+    for variable in variables.values():
+        assert variable["datasource"] == found["panels"][0]["datasource"]
+        assert variable["query"]["query"] == variable["definition"]
+
+
+@pytest.mark.parametrize("file", files.DASHBOARDS, ids=lambda file: file.stem)
+def test_it_can_be_drawn(file: Path) -> None:
+    found = files.dashboard(file)
+    line = draw.Line("a <name>", [(0.0, 1.0), (30.0, 2.5), (60.0, 2.0)])
+    empty = found["panels"][-1]
+    lines = {panel["id"]: [] if panel is empty else [line] for panel in found["panels"]}
+    page = draw.page(found, lines, 0.0, 60.0)
+    drawn = sum(panel["type"] == "timeseries" for panel in found["panels"] if panel is not empty)
+    assert page.count("<polyline") == drawn
+    assert page.count("no data") == 1
+    assert "<name>" not in page
+    assert all(html.escape(panel["title"]) in page for panel in found["panels"])
 
 
 @pytest.mark.parametrize("file", files.DASHBOARDS, ids=lambda file: file.stem)
