@@ -59,7 +59,8 @@ def stream(
     """
     sending = _Sending(events, request.environ.get("gunicorn.socket"), error_line, keep_alive)
     sending.begin()
-    return Response(sending, mimetype="text/event-stream", headers=_HEADERS)
+    # Straight to the server: these are bytes, and `sending` closes itself.
+    return Response(sending, mimetype="text/event-stream", headers=_HEADERS, direct_passthrough=True)
 
 
 class _Sending:

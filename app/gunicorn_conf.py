@@ -8,7 +8,7 @@ import tempfile
 from typing import Any
 
 bind = os.environ.get("LLM_SERVICE_BIND", "127.0.0.1:8000")
-worker_class = "gevent"
+worker_class = "app.gunicorn_worker.Worker"
 workers = int(os.environ.get("LLM_SERVICE_API_PROCESSES") or min(2, os.cpu_count() or 1))
 worker_connections = 10_000
 backlog = 4096

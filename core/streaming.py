@@ -103,9 +103,13 @@ class _Opened:
         self.key = key
         self.reserved = reserved
 
+    def release(self) -> None:
+        """The call takes up no room any more."""
+        self._permit.release()
+
     def close(self) -> None:
         self.upstream.close()
-        self._permit.release()
+        self.release()
 
 
 class _Streaming:
@@ -140,10 +144,17 @@ class _Streaming:
         if isinstance(opened, Failure):
             self._record(attempt, RowStatus.FAILED, failure=opened)
             raise completions.provider_failed(attempt.route, opened)
+        try:
+            yield from self._events_of(attempt, opened)
+        finally:
+            opened.close()
+
+    def _events_of(self, attempt: Attempt[_Opened], opened: _Opened) -> Iterator[bytes]:
+        """The events of an answer that has begun, and its row."""
         held = last = b""
         try:
             for out in _translated(opened):
-                ready, held = _without_last(held + out)
+                ready, held = _without_last(held + out if held else out)
                 if ready:
                     yield ready
             last, outcome = opened.translator.finish()
@@ -158,12 +169,16 @@ class _Streaming:
             self._gone(attempt, opened)
             raise
         finally:
-            opened.close()
+            opened.release()
         if isinstance(outcome, Failure):
+            opened.close()
             self._broken(attempt, opened, outcome)
             yield held + last
             return
-        yield self._ended(attempt, opened, outcome, held + last) + DONE
+        end = self._ended(attempt, opened, outcome, held + last) + DONE
+        # While the row was being committed, the rest has come.
+        opened.upstream.finish()
+        yield end
 
     def _open(self, connection: LoadedConnection, route: Route, deadline: float) -> _Opened | Failure:
         """Call the provider and wait for the first event of its answer."""
@@ -339,9 +354,10 @@ def _without_last(events: bytes) -> tuple[bytes, bytes]:
     """Events that can go out, and one at their end that is kept back: it may be the last, which says what it cost."""
     before = events.rfind(b"\n\n", 0, -2)
     start = before + 2 if before >= 0 else 0
-    last = events[start:]
-    if any(mark in last for mark in _LAST_EVENT_MARKS):
-        return events[:start], last
+    last = events[start:] if start else events
+    for mark in _LAST_EVENT_MARKS:
+        if mark in last:
+            return events[:start], last
     return events, b""
 
 

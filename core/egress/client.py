@@ -11,7 +11,7 @@ from core.egress import pool
 from core.egress.body import Body
 from core.egress.clock import Clock
 from core.egress.decode import decoded
-from core.egress.errors import ConnectionLost
+from core.egress.errors import ConnectionLost, EgressError
 from core.egress.policy import Url, parse
 from core.egress.wire import Headers, Reading, request_head
 
@@ -22,6 +22,8 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 #: Up to this size head and body leave in one system call.
 _ONE_PIECE_BYTES = 256 * 1024
 _DEFAULTS = {"accept-encoding": "identity", "user-agent": "llm-service"}
+#: The most that `Stream.finish` reads.
+_REST_BYTES = 16 * 1024
 _IDEMPOTENT = frozenset({"GET", "HEAD", "DELETE", "PUT", "OPTIONS"})
 
 
@@ -78,6 +80,31 @@ class Stream:
     def read(self) -> bytes:
         """What is left of the body."""
         return b"".join(self)
+
+    def finish(self, *, wait_seconds: float = 0.01) -> None:
+        """Read what little is left, so that the connection can carry another call; close it if that takes longer.
+
+        For an answer whose own last word has come, while the end of the body has not been read.
+        """
+        if self._done:
+            return
+        clock = self._call.clock
+        clock.ends_at = min(self._ends_at, time.monotonic() + wait_seconds)
+        left = _REST_BYTES
+        try:
+            with clock:
+                for piece in self._body:
+                    left -= len(piece)
+                    if left < 0:
+                        break
+                else:
+                    self._done = True
+                    self._call.finish()
+        except (EgressError, OSError):
+            # Nobody waits for these bytes any more.
+            pass
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close the connection, whatever is still to come on it."""

@@ -100,6 +100,9 @@ class CompletionAssembly:
 
     def add(self, chunk: dict[str, Any]) -> bool:
         """Take in a decoded chunk; True if it carried some of the answer. Never raises."""
+        text = self._more_text(chunk)
+        if text is not None:
+            return bool(text)
         if not self._head:
             self._head = {field: chunk.get(field) for field in ("id", "created", "model")}
         for field in ("service_tier", "system_fingerprint"):
@@ -129,6 +132,26 @@ class CompletionAssembly:
         if isinstance(usage, dict):
             self.usage = usage
         return spoke
+
+    def _more_text(self, chunk: dict[str, Any]) -> str | None:
+        """Take in what nearly every chunk is, more text of the one choice; None if it is anything else."""
+        choices = chunk.get("choices")
+        if type(choices) is not list or len(choices) != 1 or chunk.get("usage") is not None or "x_groq" in chunk:
+            return None
+        given = choices[0]
+        if type(given) is not dict or given.get("finish_reason") is not None or given.get("logprobs") is not None:
+            return None
+        delta, index = given.get("delta"), given.get("index")
+        if type(delta) is not dict or len(delta) != 1 or type(index) is not int or index not in self._choices:
+            return None
+        text, pieces = delta.get("content"), self._choices[index].texts.get("content")
+        if type(text) is not str or pieces is None:
+            return None
+        for field in ("service_tier", "system_fingerprint"):
+            if chunk.get(field) != self._head.get(field):
+                return None
+        pieces.append(text)
+        return text
 
     @property
     def finished(self) -> bool:

@@ -34,6 +34,10 @@ class EventDecoder:
 
     def feed(self, piece: bytes) -> list[bytes | None]:
         """The data of every event that `piece` completes; None for an event of comments only. Raises EventTooLong."""
+        if self._started and not self._buffer and not self._after_cr:
+            whole = _one_event(piece)
+            if whole is not None:
+                return [whole]
         if not self._started and piece:
             self._started = True
             piece = piece.removeprefix(b"\xef\xbb\xbf")
@@ -59,6 +63,16 @@ class EventDecoder:
         data = _data(bytes(self._buffer))
         self._buffer.clear()
         return [data] if data else []
+
+
+def _one_event(piece: bytes) -> bytes | None:
+    """The data of what servers send nearly always: one whole event, its data in one line, perhaps named."""
+    start = piece.find(b"\n") + 1 if piece.startswith(b"event: ") else 0
+    if not piece.startswith(b"data: ", start) or not piece.endswith(b"\n\n") or b"\r" in piece:
+        return None
+    if piece.find(b"\n", start) != len(piece) - 2 or len(piece) > MAX_EVENT_BYTES:
+        return None
+    return piece[start + 6 : -2]
 
 
 def _data(block: bytes) -> bytes | None:

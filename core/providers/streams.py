@@ -164,8 +164,11 @@ class OpenAIStream(StreamBase):
             return b""
         if self._assembly.add(chunk):
             self.first_token = True
-        if not self._include_usage and chunk.get("usage") and not chunk.get("choices"):
-            return b""
+        if chunk.get("usage") and not chunk.get("choices"):
+            # Usage comes last (PROVIDERS.md 3.1): nobody has to wait for [DONE] once all choices have ended.
+            self.ended = self._assembly.finished
+            if not self._include_usage:
+                return b""
         if b"\n" in data:
             data = orjson.dumps(chunk)
         return b"data: " + data + b"\n\n"

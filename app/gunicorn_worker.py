@@ -1,0 +1,127 @@
+"""gunicorn's gevent worker: an answer's head and body leave in one system call, and idle callers do not delay a stop.
+
+Both change only how bytes leave and when a connection without a request is closed; requests are parsed by gunicorn.
+"""
+
+from __future__ import annotations
+
+import select
+from types import TracebackType
+from typing import Any
+
+import gevent
+from gevent import monkey
+from gunicorn import util
+from gunicorn.http import wsgi
+from gunicorn.workers.ggevent import GeventWorker
+
+#: How long a connection may stay without a request while the process stops, in seconds: one that was just opened has
+#: its request on the way.
+_LAST_REQUEST_SECONDS = 0.5
+
+
+class OneWrite(wsgi.Response):
+    """Keeps the head back until the first piece of the body, so that the two leave together."""
+
+    headers_sent: bool
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._head = b""
+
+    def send_headers(self) -> None:
+        if self.headers_sent:
+            return
+        lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
+        self._head = util.to_bytestring("".join(lines), "latin-1")
+        self.headers_sent = True
+
+    def _emit_body(self, data: bytes) -> None:
+        if not self._head:
+            super()._emit_body(data)
+            return
+        head, self._head = self._head, b""
+        self.sock.sendall(head + (b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data))
+
+    def write_file(self, respiter: Any) -> None:
+        self.send_headers()
+        self._flush()
+        super().write_file(respiter)
+
+    def close(self) -> None:
+        self.send_headers()
+        self._flush()
+        super().close()
+
+    def _flush(self) -> None:
+        head, self._head = self._head, b""
+        if head:
+            self.sock.sendall(head)
+
+
+# gunicorn has no setting for it.
+wsgi.Response = OneWrite
+
+
+class Worker(GeventWorker):
+    """The worker of `worker_class`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        #: connections that wait for a request
+        self._idle: set[_Idle] = set()
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        # Known to the wait for a request that follows in this greenlet.
+        gevent.getcurrent().client = client
+        super().handle(listener, client, addr)
+
+    def timeout_ctx(self) -> _Idle:
+        return _Idle(self._idle, self.cfg.keepalive if self.alive else _LAST_REQUEST_SECONDS)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        super().handle_exit(sig, frame)
+        # Not in the signal's own frame: it may have interrupted the event loop.
+        gevent.spawn(self._close_idle)
+
+    def _close_idle(self) -> None:
+        """Close the connections on which nothing has come; who is being answered is answered to the end."""
+        for idle in list(self._idle):
+            idle.end()
+
+
+class _Idle:
+    """The wait for a request: at most so long, and ended early when the process stops. Then the block is left."""
+
+    __slots__ = ("_all", "_greenlet", "_timeout")
+
+    def __init__(self, others: set[_Idle], seconds: float) -> None:
+        self._all = others
+        self._timeout = gevent.Timeout(seconds, False)
+        self._greenlet: Any = gevent.getcurrent()
+
+    def __enter__(self) -> None:
+        self._timeout.start()
+        self._all.add(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._all.discard(self)
+        self._timeout.close()
+        return error is self._timeout
+
+    def end(self) -> None:
+        if self in self._all and not _has_come(self._greenlet.client):
+            self._all.discard(self)
+            self._greenlet.kill(self._timeout, block=False)
+
+
+def _has_come(client: Any) -> bool:
+    """True if there is something to read: then the request is on its way, and is answered."""
+    poll = monkey.get_original("select", "poll")()
+    try:
+        poll.register(client, select.POLLIN)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return True
