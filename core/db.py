@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import select
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -133,6 +135,37 @@ def _configure(connection: psycopg.Connection[Any]) -> None:
     connection.commit()
 
 
+def _take(pool: ConnectionPool[RawConnection]) -> RawConnection:
+    """A connection of the pool's that the server has not ended while it was idle.
+
+    So a server that was restarted costs no caller an error: nothing was sent yet, and a new connection does as well.
+    """
+    held = pool.getconn()
+    if _is_quiet(held):
+        return held
+    held.close()
+    pool.putconn(held)
+    # The other idle ones are as dead.
+    pool.drain()
+    return pool.getconn()
+
+
+def _is_quiet(connection: RawConnection) -> bool:
+    """True if there is nothing to read on an idle connection; a look without waiting, some microseconds."""
+    poll = _poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    return not poll.poll(0)
+
+
+def _poll() -> select.poll:
+    """The system's own poll object: gevent's goes by way of its event loop, which a look without waiting need not."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("select"):
+        return select.poll()
+    plain: select.poll = monkey.get_original("select", "poll")()
+    return plain
+
+
 @contextmanager
 def connection(tenant_id: UUID | None = None) -> Iterator[RawConnection]:
     """A psycopg connection in one transaction: committed at the end, rolled back on an error.
@@ -180,9 +213,13 @@ def single_statement() -> Iterator[RawConnection]:
 def _pooled() -> Iterator[RawConnection]:
     pool = _get().raw
     try:
-        # The pool's own context commits, rolls back, and drops a connection left in mid-statement by a killed greenlet.
-        with pool.connection() as held:
-            yield held
+        held = _take(pool)
+        try:
+            # Its own context commits and rolls back; the pool drops one left in mid-statement by a killed greenlet.
+            with held:
+                yield held
+        finally:
+            pool.putconn(held)
     except PoolTimeout as error:
         raise DatabaseDown from error
     except psycopg.OperationalError as error:
