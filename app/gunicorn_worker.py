@@ -66,10 +66,16 @@ wsgi.Response = OneWrite
 class Worker(GeventWorker):
     """The worker of `worker_class`."""
 
+    cfg: Any
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         #: connections that wait for a request
         self._idle: set[_Idle] = set()
+
+    def init_process(self) -> None:
+        self.cfg = _Settled(self.cfg)
+        super().init_process()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         # Known to the wait for a request that follows in this greenlet.
@@ -88,6 +94,18 @@ class Worker(GeventWorker):
         """Close the connections on which nothing has come; who is being answered is answered to the end."""
         for idle in list(self._idle):
             idle.end()
+
+
+class _Settled:
+    """gunicorn's configuration once nothing changes it any more: plain attributes, of which a request reads dozens."""
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+        for name in (*config.settings, "is_ssl", "address", "ssl_options"):
+            setattr(self, name, getattr(config, name))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._config, name)
 
 
 class _Idle:

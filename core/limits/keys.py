@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from uuid import UUID
 
 from core.limits.types import Configured, LimitKey, counts_produced_output
@@ -24,6 +25,7 @@ def of_family(key: LimitKey) -> str:
     return f"{of_connection(key.connection_id)}:of:{key.family}"
 
 
+@lru_cache(maxsize=4096)
 def all_of(key: LimitKey) -> tuple[str, str, str, str]:
     """KEYS of the scripts that stand on common.lua."""
     return of_connection(key.connection_id), of_family(key), live(key.connection_id), families(key.connection_id)

@@ -14,6 +14,7 @@ import redis
 from core.errors import OverLimit, Unavailable
 from core.limits import keys
 from core.limits.feedback import Feedback
+from core.limits.line import Line
 from core.limits.scripts import ACQUIRE, TAKE, Arguments, Script
 from core.limits.tuning import LIVE_WAIT_SECONDS
 from core.limits.types import CONCURRENCY, PROVIDER_DOWN, Configured, Grant, LimitKey, Meter
@@ -60,6 +61,7 @@ class Limiter:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
+        self._line = Line(client)
         self._clock = clock
         self._sleep = sleep
         self.feedback = Feedback(client, clock=clock)
@@ -128,9 +130,10 @@ class Limiter:
         granted = 0
         try:
             arguments = keys.arguments(key, configured, self._now())
-            granted, wait, waiting_for, said = self._run(
-                ACQUIRE, key, (*arguments, input_tokens, output_tokens, process, held)
-            )
+            with _reachable():
+                granted, wait, waiting_for, said = self._line.run(
+                    ACQUIRE, keys.all_of(key), (*arguments, input_tokens, output_tokens, process, held)
+                )
         finally:
             self.feedback.asked(key.connection_id, granted=bool(granted))
         meter.said = _text(said)

@@ -70,7 +70,7 @@ def test_head_and_body_leave_together(server: tuple[ChildProcess, int]) -> None:
     with socket.create_connection((LOOPBACK, server[1]), timeout=20) as plain:
         plain.sendall(b"GET /whole HTTP/1.1\r\nhost: x\r\n\r\n")
         first = plain.recv(65536)
-    assert first.endswith(b"\r\n\r\n01")
+    assert b"\r\n\r\n01" in first
 
 
 def test_a_stop_closes_idle_connections_and_answers_what_is_being_asked(server: tuple[ChildProcess, int]) -> None:
