@@ -7,6 +7,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import psutil
@@ -173,24 +174,29 @@ def _batches(house: House, receiver: Receiver) -> list[str]:
 def _live(house: House) -> list[str]:
     """Completions, streams, both vendors' surfaces, while calls fail in each way; what was answered."""
     client = house.client
-    said = []
-    models = [f"hostile/{model}" for model in (*MODELS, *STREAMS)] + [f"refusing/{model}" for model in REFUSING]
-    for model in models:
-        for stream in (False, True):
-            if stream or "stream" not in model:
-                body = {"model": model, "messages": _messages(0), "stream": stream}
-                said.append(client.post("/v1/completions", body).text)
-    assert "stopped" in client.get("/v1/providers").text
     token = {"authorization": f"Bearer {client.token}"}
-    for kind in (None, *_FAULTS):
-        house.simulator.config(faults=[{"kind": kind, "probability": 1.0}] if kind else [])
-        chat = {"model": "gpt-4o-mini", "messages": _messages(1), "max_tokens": 9}
-        said.append(client.post("/v1/completions", chat).text)
-        said.append(client.post("/v1/chat/completions", {**chat, "stream": True}, headers=token).text)
-        said.append(client.post("/v1/messages", {**chat, "model": "claude-haiku-4-5"}, headers=token).text)
-        said.append(client.post("/v1/providers/test", {"providerType": "openai"}).text)
-        for body in ({"providerType": "openai", "apiKey": OPENAI}, {"providerType": "anthropic", "apiKey": ANTHROPIC}):
-            said.append(client.post("/v1/providers", body).text)
+    chat = {"model": "gpt-4o-mini", "messages": _messages(1), "max_tokens": 9}
+    hostile = [
+        {"model": model, "messages": _messages(0), "stream": stream}
+        for model in (*(f"hostile/{name}" for name in (*MODELS, *STREAMS)), *(f"refusing/{name}" for name in REFUSING))
+        for stream in (False, True)
+    ]
+    keys = ({"providerType": "openai", "apiKey": OPENAI}, {"providerType": "anthropic", "apiKey": ANTHROPIC})
+    # Calls that fail are tried again after a while: they wait side by side.
+    with ThreadPoolExecutor(16) as pool:
+        said = list(pool.map(lambda body: client.post("/v1/completions", body).text, hostile))
+        assert "stopped" in client.get("/v1/providers").text
+        for kind in (None, *_FAULTS):
+            house.simulator.config(faults=[{"kind": kind, "probability": 1.0}] if kind else [])
+            asked = [
+                pool.submit(client.post, "/v1/completions", chat),
+                pool.submit(client.post, "/v1/chat/completions", {**chat, "stream": True}, headers=token),
+                pool.submit(client.post, "/v1/messages", {**chat, "model": "claude-haiku-4-5"}, headers=token),
+                pool.submit(client.post, "/v1/providers/test", {"providerType": "openai"}),
+            ]
+            said += [future.result().text for future in asked]
+            # a key that was refused works again once it is given again
+            said += [client.post("/v1/providers", body).text for body in keys]
     house.simulator.config(faults=[])
     return said
 
