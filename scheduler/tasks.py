@@ -12,6 +12,7 @@ from dramatiq.brokers.redis import RedisBroker
 from core import budgets, db, files, idempotency, metrics_dispatch, webhooks
 from core.dispatch import recover
 from core.dispatch.doorbell import ring, ring_webhook
+from core.native import shards
 
 log = logging.getLogger(__name__)
 
@@ -79,13 +80,13 @@ class Webhooks:
 
 
 def housekeeping() -> float:
-    """Makes the partitions of the coming days; forgets idempotency keys, webhook deliveries and files that are old."""
+    """Makes the partitions of the coming days; forgets idempotency keys, deliveries, files and shards that are old."""
     with db.connection() as connection:
         connection.execute("SELECT ensure_partitions(current_date, current_date + 3)")
     with db.connection() as connection:
         idempotency.forget_old(connection)
         budgets.forget_old(connection)
-    for forget_old in (webhooks.forget_old, files.forget_old):
+    for forget_old in (webhooks.forget_old, files.forget_old, shards.forget_old):
         more = True
         while more:
             with db.connection() as connection:

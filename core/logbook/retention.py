@@ -36,7 +36,10 @@ def drop_partitions() -> int:
 
 
 def _drop(day: datetime) -> bool:
-    """Drop one day, unless a project keeps rows of it, or a batch of it has not ended, or it is in use now."""
+    """Drop one day, unless a project keeps rows of it, something of it has not ended, or it is in use now.
+
+    A provider's answers to rows that are gone are read to their end like others, so a shard needs its day, too.
+    """
     end = day + timedelta(days=1)
     if end > datetime.now(UTC) - MIN_AGE:
         return False
@@ -110,6 +113,8 @@ def _forget_batches(connection: db.RawConnection, which: str, values: dict[str, 
 # A look into the index per project that may keep something: none of it is a scan.
 _KEPT = """
 SELECT 1 FROM batch WHERE created_at >= %(day)s AND created_at < %(end)s AND ended_at IS NULL
+UNION ALL
+SELECT 1 FROM native_shard WHERE created_at >= %(day)s AND created_at < %(end)s AND state <> 'cleaned'
 UNION ALL
 SELECT 1 FROM project
 WHERE (retention_days IS NULL OR now() - make_interval(days => retention_days) < %(end)s)

@@ -139,7 +139,7 @@ class _Step:
                     return self._clean_up(remote)
         except RemoteProblem as problem:
             if problem.failure.reason.action is Action.STOP_CONNECTION:
-                connections.stop(connection, problem.failure.reason, problem.failure.message)
+                connections.stop(connection, problem.failure.reason, shards.in_words(problem.failure.message))
             raise
 
     # Sending

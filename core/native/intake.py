@@ -110,7 +110,7 @@ def _ended(shard: Shard, connection: LoadedConnection, result: RowResult) -> End
         return _answered(shard, connection, result.row_id, result.outcome)
     failure = result.outcome
     if failure.reason.action is Action.STOP_CONNECTION:
-        connections.stop(connection, failure.reason, failure.message)
+        connections.stop(connection, failure.reason, shards.in_words(failure.message))
         return None
     if not result.executed or failure.reason.action is Action.RETRY:
         return None

@@ -241,6 +241,19 @@ def split(connection: RawConnection, shard: Shard, keep: int) -> None:
     )
 
 
+def forget_old(connection: RawConnection, limit: int = 1000) -> bool:
+    """Remove shards that nobody asks for: cleaned up, and their batch is gone. True if there may be more.
+
+    The platform's housekeeping, over all tenants. What lies at a provider keeps its shard until it is cleaned up.
+    """
+    deleted = connection.execute(
+        "DELETE FROM native_shard WHERE id IN (SELECT id FROM native_shard shard WHERE state = 'cleaned'"
+        " AND NOT EXISTS (SELECT FROM batch WHERE batch.id = shard.batch_id) LIMIT %s)",
+        (limit,),
+    )
+    return deleted.rowcount == limit
+
+
 def members_of(connection: RawConnection, created_at: datetime, first_id: int, end_id: int) -> int:
     """How many rows of a range are pending and have no lease."""
     row = connection.execute(

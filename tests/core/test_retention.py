@@ -11,7 +11,9 @@ import pytest
 from core import db
 from core.dispatch import live
 from core.dispatch.record import record
+from core.ids import new_id
 from core.logbook import retention
+from core.native import shards
 from scheduler.retention import LOOK_SECONDS, remove_old
 from tests.core.dispatch.world import World, execute, succeeded
 
@@ -138,3 +140,49 @@ def test_a_day_in_use_is_dropped_later(world: World, monkeypatch: pytest.MonkeyP
         reader.execute("SELECT count(*) FROM completion").fetchone()
         assert retention.drop_partitions() == 0
     assert retention.drop_partitions() > 0
+
+
+def _shard(world: World, batch_id: UUID, days_ago: int, state: str) -> None:
+    """A shard of a native batch of some days ago."""
+    principal = world.principal
+    execute(
+        "INSERT INTO native_shard (id, batch_id, lane_id, tenant_id, project_id, connection_id, provider, model,"
+        " created_at, first_n, rows, remaining, state) VALUES"
+        " (gen_random_uuid(), %s, 1, %s, %s, gen_random_uuid(), 'openai', 'gpt-4o-mini', %s, 0, 3, 0, %s)",
+        (batch_id, principal.tenant_id, principal.project_id, _TODAY - timedelta(days=days_ago), state),
+    )
+
+
+def test_shards_go_when_their_batch_is_gone_and_nothing_is_left_at_the_provider(world: World) -> None:
+    # given: shards of a batch that is there, and of one that is gone
+    here, gone = world.submit(1), new_id()
+    for batch_id in (here, gone, gone):
+        _shard(world, batch_id, 10, "cleaned")
+    _shard(world, gone, 10, "sent")
+    # when: housekeeping runs, one at a time
+    rounds = 1
+    while _forget_one():
+        rounds += 1
+    # then: only those of the batch that is gone are gone, and what is at the provider is kept in mind
+    found = _rows("SELECT batch_id, state FROM native_shard ORDER BY state")
+    assert [(row["batch_id"], row["state"]) for row in found] == [(here, "cleaned"), (gone, "sent")]
+    assert rounds == 3
+
+
+def _forget_one() -> bool:
+    with db.connection() as connection:
+        return shards.forget_old(connection, 1)
+
+
+def test_a_day_is_not_dropped_before_its_shards_are_cleaned_up(world: World) -> None:
+    _add(world, 15)
+    _keeps(world, 7)
+    _shard(world, new_id(), 15, "sent")
+    retention.drop_partitions()
+    assert _partition(15) in _partitions()
+    # the rows themselves go all the same
+    _remove_all()
+    assert _left("completion_request") == []
+    execute("UPDATE native_shard SET state = 'cleaned'")
+    retention.drop_partitions()
+    assert _partition(15) not in _partitions()
