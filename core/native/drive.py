@@ -341,7 +341,12 @@ class _Step:
         self._change(remote_status=batch.status, remote_completed=batch.completed, remote_failed=batch.failed)
         match batch.phase:
             case Phase.DONE:
-                intake.take_in(shard, connection, remote, batch, pause=self.pause)
+                try:
+                    intake.take_in(shard, connection, remote, batch, pause=self.pause)
+                except RemoteProblem as problem:
+                    if not problem.gone or shard.failures + 1 < MAX_UNKNOWN:
+                        raise
+                    return self._let_go("the provider no longer has the results")
                 return 0.0
             case Phase.REFUSED:
                 return self._turned_down(batch)

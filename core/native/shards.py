@@ -33,8 +33,12 @@ def pace() -> float:
     return settings().native_poll_seconds
 
 
-#: ids in the providers' messages: of files, batches, requests, organisations, projects
-_IDS = re.compile(r"\b(?:file|batch|msgbatch|batch_req|req|org|proj|wrkspc)[-_](?=[A-Za-z0-9_-]*\d)[A-Za-z0-9_-]{2,}")
+#: ids in the providers' messages: of files, batches, requests, organisations, projects. They are random letters and
+#: digits: one in fifty of a file's has no digit, and no word is as long as they are.
+_IDS = re.compile(
+    r"\b(?:file|batch|msgbatch|batch_req|req|org|proj|wrkspc)[-_]"
+    r"(?=[A-Za-z0-9_-]*\d|[A-Za-z0-9]{18})[A-Za-z0-9_-]{2,}"
+)
 
 
 class Superseded(Exception):
