@@ -320,7 +320,7 @@ def test_any_order_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=25,
+            max_examples=15,
             stateful_step_count=35,
             deadline=None,
             derandomize=True,
