@@ -19,7 +19,7 @@ from core.states import Processing
 #: Shards of one lane that may wait to be sent: what a cancel has to take back, and what a full queue holds here.
 MAX_WAITING = 2
 #: Rows are gathered up to this share of the provider's bytes, counted in the requests as they are stored; what a
-#: request gains when it is translated is seen when it is sent (core/native/drive.py), and the shard is split then.
+#: request gains when it is translated is seen when it is sent (core/native/sending.py), and the shard is split then.
 BYTES_SHARE = 0.9
 #: What one request needs around its body: its id, its method and its address.
 FRAME_BYTES = 160

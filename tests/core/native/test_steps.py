@@ -11,7 +11,7 @@ import pytest
 from core import connections, db
 from core.errors import NotFound
 from core.native import fallback, handback, intake, shards
-from core.native.drive import LOST, MAX_FAILURES
+from core.native.sending import LOST, MAX_FAILURES
 from tests.core.dispatch.world import batch_row, check_counters, execute, statuses
 from tests.core.native.fake import Provider, answer, gone, lost, stand_in
 from tests.core.native.world import NativeWorld, all_shards, holder_dies, take_step, time_passes
