@@ -41,8 +41,7 @@ class Ground(House):
     lease_seconds
         How long a worker that is silent is taken to be alive.
     instead
-        Process -> arguments of `python -m` that start it instead of the usual ones, such as
-        {"scheduler": ["tests.chaos.sabotage", "no-rescue"]}.
+        Process -> what is taken out of it or bent (tests/chaos/sabotage.py), such as {"scheduler": "no-rescue"}.
     durable
         Servers wait for the disk, as in production.
     receiver_answers
@@ -59,7 +58,7 @@ class Ground(House):
         *,
         lease_seconds: float = 15.0,
         workers: int = 2,
-        instead: Mapping[str, list[str]] | None = None,
+        instead: Mapping[str, str] | None = None,
         durable: bool = True,
         receiver_answers: Sequence[int] = (500,),
         wired: bool = False,
@@ -131,9 +130,15 @@ class Ground(House):
         return process
 
     def _dress(self, name: str, process: ChildProcess) -> None:
-        usual = {"scheduler": ["scheduler"], "worker": ["workers"]}.get(name.partition("-")[0])
-        if usual is not None:
-            process.command = [sys.executable, "-m", *self.instead.get(name, usual)]
+        usual = {
+            "api": ["gunicorn", "-c", "app/gunicorn_conf.py", "app.wsgi:app"],
+            "scheduler": ["scheduler"],
+            "worker": ["workers"],
+        }[name.partition("-")[0]]
+        sabotage = self.instead.get(name)
+        if sabotage is not None:
+            usual = ["tests.chaos.sabotage", name.partition("-")[0], sabotage]
+        process.command = [sys.executable, "-m", *usual]
         process.env = {**self.env, **self.alone.get(name, {})}
 
     def start_process(self, name: str) -> None:

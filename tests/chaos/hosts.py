@@ -66,9 +66,7 @@ class Hosts(Ground):
 
     def _dress(self, name: str, process: ChildProcess) -> None:
         super()._dress(name, process)
-        within = self.network.within(name)
-        if list(process.command[: len(within)]) != within:
-            process.command = [*within, *process.command]
+        process.command = [*self.network.within(name), *process.command]
 
     def _is_ready(self, name: str) -> bool:
         if name in SCHEDULERS:

@@ -17,7 +17,7 @@ def poison(strike: Strike) -> None:
     client = new_client(ground, "poison")
     for name in ground.workers:
         ground.stop(name, GRACE_SECONDS)
-        ground.instead[name] = ["tests.chaos.sabotage", "poison"]
+        ground.instead[name] = "poison"
         ground.start_process(name)
     requests = rows(f"poison-{strike.rng.getrandbits(32)}", 30)
     requests[7]["messages"][0]["content"] += " POISON"
