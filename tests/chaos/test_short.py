@@ -21,7 +21,7 @@ ROWS = 500
 @pytest.fixture(scope="module")
 def ground(server_directory: Path) -> Iterator[Ground]:
     """One house for all trials, with short leases, and a disk that is waited for."""
-    with Ground(server_directory / "chaos", lease_seconds=4.0, receiver_answers=()) as house:
+    with Ground(server_directory / "chaos", lease_seconds=4.0, receiver_answers=(), wired=True) as house:
         assert isinstance(house, Ground)
         yield house
 
@@ -36,6 +36,7 @@ def ground(server_directory: Path) -> Iterator[Ground]:
         ("redis-kill", "changing"),
         ("redis-flush", "fair"),
         ("doorbells-duplicated", "fair"),
+        ("commits-lost", "fair"),
         ("postgres-kill", "changing"),
     ],
 )

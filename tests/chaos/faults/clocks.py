@@ -27,12 +27,6 @@ def scheduler_clock_skew(strike: Strike) -> None:
     _skew(strike, "scheduler")
 
 
-@fault("api", long=True, needs="clocks")
-def api_clock_skew(strike: Strike) -> None:
-    """The same for the API."""
-    _skew(strike, "api")
-
-
 def _skew(strike: Strike, name: str) -> None:
     """The monotonic clock stays right, as on any machine whose time is set."""
     ground, seconds = strike.ground, strike.rng.choice(OFFSETS)

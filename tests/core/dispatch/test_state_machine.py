@@ -44,6 +44,7 @@ TABLES = (
 #: which of the things at hand a rule takes: numbers that are taken modulo their count
 picks = st.lists(st.integers(0, 63), min_size=1, max_size=4)
 pick = st.integers(0, 63)
+stops = st.sampled_from([control.cancel, control.pause])
 outcomes = st.lists(
     st.tuples(pick, st.sampled_from(["succeeds", "fails", "again", "again later"])), min_size=1, max_size=4
 )
@@ -121,6 +122,31 @@ class WayOfARow(RuleBasedStateMachine):
         before = len(self.doorbells)
         self.claim(count)
         self._follow(self.doorbells[before:], worker)
+        # Each rings once more, at the other one.
+        self._follow(self.doorbells[before:], 1 - worker)
+
+    @precondition(lambda self: self.batches)
+    @rule(which=pick, action=stops, worker=st.integers(0, 1))
+    def claim_stop_and_start(self, which: int, action: Any, worker: int) -> None:
+        before = len(self.doorbells)
+        self.claim(3)
+        self.control(which, action)
+        self._follow(self.doorbells[before:], worker)
+
+    @precondition(lambda self: self.calls)
+    @rule(answers=st.booleans())
+    def run_twice(self, answers: bool) -> None:
+        """A call that is under way is taken back and made again by the other worker; then the first one ends."""
+        held = {lease["completion_id"]: lease["worker_id"] for lease in leases()}
+        at = next((n for n, row in enumerate(self.calls) if held.get(row.id) in self.workers), None)
+        if at is None:
+            return
+        worker = self.workers.index(held[self.calls[at].id])
+        self.worker_dies(worker)
+        self.time_passes()
+        self.claim_and_start(100, 1 - worker)
+        for outcome in ("again", "fails", *(["succeeds"] if answers else [])):
+            self.calls_end([(len(self.calls) - 1 - at, outcome)])
 
     @precondition(lambda self: self.doorbells)
     @rule(which=picks, worker=st.integers(0, 1))
@@ -149,7 +175,22 @@ class WayOfARow(RuleBasedStateMachine):
             else:
                 delay = 0.0 if outcome == "again" else 3600.0
                 again.append(Again(id=row.id, fence=row.fence, delay_seconds=delay, attempts=1, strike=True))
+        before = {row["completion_id"]: row for row in leases()}
         record(ended, again)
+        self._check_stale({(row.id, row.fence) for row in (*ended, *again)}, {row.id for row in ended}, before)
+
+    def _check_stale(self, told: set[tuple[int, int]], ended: set[int], before: dict[int, dict[str, Any]]) -> None:
+        """A failure, and a wish to try again, of an earlier claim changes nothing; an answer of any claim counts."""
+        after = {row["completion_id"]: row for row in leases()}
+        for row_id in {row_id for row_id, _ in told} & before.keys():
+            lease = before[row_id]
+            if (row_id, lease["fence"]) in told:
+                continue
+            if row_id in after:
+                assert after[row_id] == lease, "an earlier claim's outcome moved a row"
+            else:
+                assert row_id in ended
+                assert self._row_status(row_id) == "succeeded", "an earlier claim's failure ended a row"
 
     @rule(worker=st.integers(0, 1))
     def worker_dies(self, worker: int) -> None:
@@ -158,7 +199,10 @@ class WayOfARow(RuleBasedStateMachine):
             (self.workers[worker],),
         )
         recover.rescue_dead_workers()
-        self.workers[worker] = workers.register(100)
+        dead, self.workers[worker] = self.workers[worker], workers.register(100)
+        before = len(self.doorbells)
+        self.claim(1)
+        assert not self.world.start(self.doorbells[before:], dead), "a worker that is taken for dead started a row"
 
     # What must hold.
 
@@ -187,11 +231,13 @@ class WayOfARow(RuleBasedStateMachine):
         """Once nothing more goes wrong, every batch ends and no lease is left."""
         if not hasattr(self, "batches"):
             return
+        self.worker_dies(0)
+        self.worker_dies(1)
+        # What a dead worker held waits for a key that stopped meanwhile, until its owner resumes.
+        recover.pause_stopped_connections()
         for batch_id in self.batches:
             if self._status(batch_id) == "paused":
                 control.resume(self.world.principal, batch_id)
-        self.worker_dies(0)
-        self.worker_dies(1)
         self.world.worker_id = self.workers[0]
         for _ in range(3):
             self.time_passes()
@@ -203,6 +249,12 @@ class WayOfARow(RuleBasedStateMachine):
         for batch_id in self.batches:
             check_counters(batch_id)
             assert self._status(batch_id) in ("completed", "failed", "cancelled", "expired")
+
+    def _row_status(self, row_id: int) -> str:
+        with db.connection() as connection:
+            row = connection.execute("SELECT status FROM completion WHERE id = %s", (row_id,)).fetchone()
+        assert row is not None
+        return str(row["status"])
 
     def _status(self, batch_id: UUID) -> str:
         with db.connection() as connection:
