@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
         for n in range(asked.trials * len(names) if asked.each else asked.trials):
             seed = asked.seed + n
             rng = random.Random(f"plan {seed}")
-            faults = [FAULTS[names[n // asked.trials]]] if asked.each else draw(rng, names)
+            faults = [FAULTS[names[n // asked.trials]]] if asked.each else draw(rng, names, pairs=asked.pairs)
             needs = {fault.needs for fault in faults}
             if ground is not None and not suits(ground, needs):
                 ground.close()
@@ -83,6 +83,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the first trial; the next has the next")
     parser.add_argument("--trials", type=int, help="by default 10, with --each 1")
     parser.add_argument("--each", action="store_true", help="so many trials of each fault in turn, alone")
+    parser.add_argument("--pairs", action="store_true", help="always two faults at once, instead of three times in ten")
     parser.add_argument("--faults", help=f"comma-separated, of {', '.join(FAULTS)}; by default all but the long ones")
     parser.add_argument("--rows", type=int, default=1200, help="of all batches of a trial together")
     parser.add_argument("--weather", choices=list(WEATHERS), help="how providers behave; by default drawn")

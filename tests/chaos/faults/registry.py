@@ -66,8 +66,8 @@ def fault(
     return add
 
 
-def draw(rng: random.Random, names: list[str]) -> list[Fault]:
-    """One of the faults, now and then with a second one that strikes something else at about the same time."""
+def draw(rng: random.Random, names: list[str], *, pairs: bool = False) -> list[Fault]:
+    """One of the faults, now and then (with `pairs` always) with a second one that strikes something else meanwhile."""
     first = FAULTS[rng.choice(names)]
     others = [FAULTS[name] for name in names if first.goes_with(FAULTS[name])]
-    return [first, rng.choice(others)] if others and rng.random() < 0.3 else [first]
+    return [first, rng.choice(others)] if others and (rng.random() < 0.3 or pairs) else [first]
