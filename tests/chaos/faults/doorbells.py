@@ -13,7 +13,7 @@ from tests.chaos.faults.registry import Strike, fault
 from tests.chaos.ground import let_pass
 
 
-@fault("doorbells")
+@fault("redis")
 def doorbells_duplicated(strike: Strike) -> None:
     """Every message is delivered two to five times, some of the copies seconds later and in any order."""
     late: list[dict[str, Any]] = []
@@ -29,7 +29,7 @@ def doorbells_duplicated(strike: Strike) -> None:
         queue.add(late)
 
 
-@fault("doorbells")
+@fault("redis")
 def doorbells_reordered(strike: Strike) -> None:
     """Messages are delivered in any order."""
     for _ in range(5):
@@ -39,7 +39,7 @@ def doorbells_reordered(strike: Strike) -> None:
         let_pass(strike.rng.uniform(0.1, 0.5))
 
 
-@fault("doorbells")
+@fault("redis")
 def doorbells_dropped(strike: Strike) -> None:
     """Messages vanish."""
     for _ in range(3):
@@ -63,7 +63,11 @@ class _Queue:
         for name in self._ground.workers:
             self._ground.freeze(name)
         let_pass(0.5)
-        self.messages = [json.loads(body) for body in self._redis.hgetall(self._bodies).values()]  # type: ignore[union-attr]
+        try:
+            self.messages = [json.loads(body) for body in self._redis.hgetall(self._bodies).values()]  # type: ignore[union-attr]
+        except redis.RedisError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
