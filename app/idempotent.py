@@ -103,25 +103,19 @@ def idempotent(*, lock_seconds: float = idempotency.LOCK_SECONDS) -> Callable[[A
     return decorate
 
 
-def keeping(answer_of: Callable[[bytes], bytes] = bytes) -> OnCommit | None:
+def keeping() -> OnCommit | None:
     """What keeps a completion's answer under the request's key, in the transaction that logs the completion.
 
-    None if the request brought no key. `answer_of` makes the caller's answer of the completion object.
+    None if the request brought no key.
     """
     held = current()
     if held is None:
         return None
     mark = fingerprint().value()
 
-    def keep(completion: bytes, connection: RawConnection) -> None:
+    def keep(answer: bytes, connection: RawConnection) -> None:
         try:
-            answer = answer_of(completion).decode()
-        except Exception:
-            # Whoever else's completions are written in this transaction must not suffer.
-            log.exception("an answer could not be made for its key")
-            return
-        try:
-            held.finish(200, answer, mark, connection)
+            held.finish(200, answer.decode(), mark, connection)
         except KeyInUse:
             # Kept already by a try whose reply was lost, or taken over: the answer is the caller's in any case.
             log.info("an answer was not kept under its key a second time")

@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments,
         streams=Option(1000, 100, "streams at once"),
         events=Option(10.0, 10.0, "events a second on each"),
-        seconds=Option(8.0, 2.0, "how long each stream lasts"),
-        ramp=Option(3.0, 1.0, "seconds over which they begin, so that their events do not come in step"),
+        seconds=Option(10.0, 2.0, "how long each stream lasts"),
+        ramp=Option(5.0, 1.0, "seconds over which they begin, so that their events do not come in step"),
         processes=Option((1, 2), (1,), "numbers of API processes, ours and the pass-through's"),
         runs=RUNS,
     )

@@ -51,6 +51,8 @@ COMMIT_SECONDS = 10.0
 Answer = TypeVar("Answer")
 #: Called with an answer, in the transaction that writes its row.
 OnCommit = Callable[[bytes, db.RawConnection], None]
+#: Makes the caller's own form of a completion object.
+Form = Callable[[dict[str, Any]], bytes]
 #: One call: an answer, or why there is none.
 MakeCall = Callable[[LoadedConnection, Route], "Answer | Failure"]
 
@@ -142,8 +144,9 @@ def complete(
     timeout_seconds: float,
     meter: limits.Meter | None = None,
     on_commit: OnCommit | None = None,
+    form: Form | None = None,
 ) -> bytes:
-    """One completion: the OpenAI chat completion object with provider, cost_usd and request_id, as JSON.
+    """One completion: the OpenAI chat completion object with provider, cost_usd and request_id, as JSON or in `form`.
 
     Its row is committed before this returns. `meter` is told how the limits of the connection stand. `on_commit` is
     called with the answer in the transaction that writes the row.
@@ -162,7 +165,7 @@ def complete(
     deadline = time.monotonic() + timeout_seconds
     found = routes(principal, params)
     with budgets.hold(principal, lambda: ceiling(found, params), seconds=timeout_seconds):
-        return _complete(principal, params, found, request_id, deadline, meter, on_commit)
+        return _complete(principal, params, found, request_id, deadline, meter, on_commit, form)
 
 
 def _complete(
@@ -173,6 +176,7 @@ def _complete(
     deadline: float,
     meter: limits.Meter | None,
     on_commit: OnCommit | None,
+    form: Form | None,
 ) -> bytes:
     def make(connection: LoadedConnection, route: Route) -> Success | Failure:
         return _call(connection, route, params, deadline, meter)
@@ -183,19 +187,25 @@ def _complete(
     if isinstance(outcome, Success):
         assert attempt.connection is not None
         price = priced(outcome, attempt.connection, request_id=request_id)
-        ended = RowStatus.SUCCEEDED
-        record(
+        logged = partial(
+            record,
             principal,
             params,
             attempt,
             request_id,
-            ended,
+            RowStatus.SUCCEEDED,
             price=price,
             usage=outcome.usage,
             model=outcome.model,
-            on_commit=None if on_commit is None else partial(on_commit, price.body),
         )
-        return price.body
+        try:
+            answer = price.body if form is None else form(outcome.completion)
+        except Exception:
+            # It is paid for, so it is logged, whatever becomes of the answer.
+            logged()
+            raise
+        logged(on_commit=None if on_commit is None else partial(on_commit, answer))
+        return answer
     assert outcome is not None
     record(principal, params, attempt, request_id, RowStatus.FAILED, failure=outcome)
     raise provider_failed(attempt.route, outcome)

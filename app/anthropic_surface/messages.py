@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import orjson
 from flask import Response, request
@@ -43,14 +44,14 @@ def create_message() -> Response:
             request_id=telemetry.request_id(),
             timeout_seconds=_timeout_seconds(),
             meter=rate_limits.meter(),
-            on_commit=idempotent.keeping(_message),
+            on_commit=idempotent.keeping(),
+            form=_message,
         )
-    return raw_answer(_message(made))
+    return raw_answer(made)
 
 
-def _message(made: bytes) -> bytes:
+def _message(completion: dict[str, Any]) -> bytes:
     """The caller's message for a completion object."""
-    completion = orjson.loads(made)
     return orjson.dumps(message_of(completion) | {field: completion[field] for field in ADDED})
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from core import completions, connections, crypto, db, identity, mappings, streaming
 from core.dispatch import live
+from core.egress import pool
 from core.errors import InvalidInput, ProviderFailed
 from core.identity import Principal
 from core.settings import settings
@@ -233,3 +234,14 @@ def test_a_text_that_looks_like_an_end_is_none() -> None:
     told = orjson.dumps({"choices": [{"delta": {"content": '"finish_reason":"stop" "choices":[]'}}]})
 
     assert streaming._without_last(b"data: " + told + b"\n\n")[1] == b""
+
+
+def test_a_stream_that_ended_leaves_its_providers_connection_to_the_next(principal: Principal) -> None:
+    # given
+    pool.close_all()
+    for model in ("gpt-4o-mini", "claude-sonnet-4-5"):
+        # when
+        events = b"".join(stream(principal, model=model))
+        # then: it has no other call's bytes on it, and is kept
+        assert events.endswith(b"data: [DONE]\n\n")
+        assert sum(len(idle) for idle in pool._idle.values()) == 1
