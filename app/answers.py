@@ -20,5 +20,7 @@ def raw_answer(body: bytes | str, status: int = 200, headers: Mapping[str, str] 
 
 
 def nothing() -> Response:
-    """204: it is gone."""
-    return Response(status=204)
+    """204: it is gone, and there is no body to have a type."""
+    response = Response(status=204)
+    del response.headers["content-type"]
+    return response

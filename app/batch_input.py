@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from flask import request
@@ -16,15 +17,34 @@ from core.errors import FieldError, InvalidInput
 _METADATA = re.compile(r"metadata\[([^\[\]]*)\]\Z")
 
 
-def from_json() -> tuple[list[Any], BatchOptions]:
-    """The requests and options of a JSON body. Raises InvalidInput."""
+def from_json(read: Callable[[list[Any]], list[FieldError]]) -> tuple[list[Any], BatchOptions]:
+    """The requests and options of a JSON body.
+
+    Parameters
+    ----------
+    read : what is wrong with the requests; called if an option is wrong, so that all of it is reported at once.
+
+    Raises
+    ------
+    InvalidInput
+        An option is wrong, with everything else that is; or there are no requests.
+    """
     given = dict(body.json_object())
     requests = given.pop("requests", None)
-    wrong: list[FieldError] = []
+    # They would change nothing, and nobody would notice: a cost limit, say.
+    wrong = [
+        FieldError(f"?{name}", "in JSON, options go into the body beside requests; the query has them for lines only")
+        for name in request.args
+        if name in options.NAMES or _METADATA.match(name)
+    ]
     if not isinstance(requests, list) or not requests:
-        wrong.append(FieldError("/requests", "required; a list of at least one request"))
-    chosen = _options(given, wrong)
-    return requests or [], chosen
+        wrong.append(FieldError("/requests", "is required: a list of at least one request"))
+        requests = []
+    chosen, found = _options(given, "/")
+    wrong += found
+    if wrong:
+        raise InvalidInput(wrong + (read(requests) if requests else []))
+    return requests, chosen
 
 
 def options_of_query() -> BatchOptions:
@@ -44,15 +64,16 @@ def options_of_query() -> BatchOptions:
             given[name] = values[0]
     if metadata:
         given["metadata"] = metadata
-    return _options(given, wrong)
-
-
-def _options(given: dict[str, Any], wrong: list[FieldError]) -> BatchOptions:
-    """The options, or InvalidInput with what is wrong with them and with everything else so far."""
-    try:
-        chosen = options.parse(given, egress.check)
-    except InvalidInput as error:
-        wrong.extend(error.errors)
+    chosen, found = _options(given, "?")
+    wrong += found
     if wrong:
         raise InvalidInput(wrong)
     return chosen
+
+
+def _options(given: dict[str, Any], place: str) -> tuple[BatchOptions, list[FieldError]]:
+    """The options, and what is wrong with them; `place` is `/` in a body, `?` in the query."""
+    try:
+        return options.parse(given, egress.check), []
+    except InvalidInput as error:
+        return BatchOptions(), [FieldError(place + each.pointer[1:], each.message) for each in error.errors]

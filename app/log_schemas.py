@@ -18,7 +18,13 @@ _PROVIDERS = [provider.value for provider in ProviderType]
 
 def time_field(description: str) -> Any:
     """A moment with its zone, RFC 3339."""
-    return fields.AwareDateTime(format="iso", load_default=None, metadata={"description": description})
+    message = "must be a time with its zone, such as 2026-11-23T12:00:00Z"
+    return fields.AwareDateTime(
+        format="iso",
+        load_default=None,
+        metadata={"description": description},
+        error_messages=dict.fromkeys(("invalid", "invalid_awareness", "format"), message),
+    )
 
 
 class LogQuery(PageQuery):

@@ -169,9 +169,34 @@ def make_api(app: Flask) -> Api:
     return api
 
 
+#: What any route may answer instead, by status; api.md says what to do about each.
+_REFUSALS = {
+    "400": "The request is not valid: `errors` names everything that is wrong",
+    "401": "The credentials are missing or not valid",
+    "404": "There is no such resource in this project",
+    "429": "Over a limit, or out of budget: `Retry-After` says when to try again",
+    "503": "A part of the service is away: `Retry-After` says when to try again",
+}
+
+
+def _with_refusals(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the refusals that follow from what a route takes, beside those that it names itself."""
+    problems = document["components"]["responses"]["DEFAULT_ERROR"]["content"]
+    for path, operations in document["paths"].items():
+        for operation in (each for name, each in operations.items() if name != "parameters"):
+            if not operation["security"]:
+                continue
+            takes = "requestBody" in operation or operation.get("parameters")
+            named = ["401", "429", "503"] + ["400"] * bool(takes) + ["404"] * ("{" in path)
+            for status in named:
+                operation["responses"].setdefault(status, {"description": _REFUSALS[status], "content": problems})
+            operation["responses"] = dict(sorted(operation["responses"].items()))
+    return document
+
+
 def register_pages(app: Flask, api: Api) -> None:
     """/openapi.json and /docs; call it when all blueprints are registered."""
-    document = orjson.dumps(api.spec.to_dict(), option=orjson.OPT_INDENT_2)
+    document = orjson.dumps(_with_refusals(api.spec.to_dict()), option=orjson.OPT_INDENT_2)
     pages = flask.Blueprint(
         "docs",
         __name__,

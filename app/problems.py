@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import redis.exceptions
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from app.errors import log_unexpected, nearest, status_of, without_redis
@@ -82,7 +82,8 @@ def of_service_error(error: errors.ServiceError) -> Response:
         case errors.InvalidInput():
             members["errors"] = [found.as_dict() for found in error.errors]
         case errors.Unauthenticated():
-            headers["WWW-Authenticate"] = 'ApiKey realm="llm-service"'
+            scheme = "Bearer" if request.path.startswith("/v1/admin/") else "ApiKey"
+            headers["WWW-Authenticate"] = f'{scheme} realm="llm-service"'
         case errors.NotYetAvailable():
             headers["Retry-After"] = str(RESULTS_RETRY_SECONDS)
         case errors.Conflict():
@@ -108,7 +109,11 @@ def field_errors(messages: Any, pointer: str = "") -> list[errors.FieldError]:
     if isinstance(messages, dict):
         found = []
         for name, inner in messages.items():
-            at = f"?{name}" if pointer == "?" else f"{pointer}/{name}" if name != "_schema" else pointer
+            if name == "_schema" or (isinstance(name, int) and pointer.startswith("?")):
+                # An item of a list in the query has no pointer of its own.
+                at = pointer
+            else:
+                at = f"?{name}" if pointer == "?" else f"{pointer}/{name}"
             found += field_errors(inner, at)
         return found
     texts = messages if isinstance(messages, list) else [messages]

@@ -64,6 +64,7 @@ class ProblemSchema(ma.Schema):
     errors = fields.List(fields.Nested(FieldErrorSchema), metadata={"description": "For invalid input: all of it"})
     provider = fields.String(metadata={"description": "For a provider's error: who"})
     provider_status = fields.Integer(allow_none=True, metadata={"description": "For a provider's error: its status"})
+    reason = fields.String(metadata={"description": "For a provider's error: what kind it is, as in docs/models.md"})
 
 
 class PageQuery(ma.Schema):
@@ -147,6 +148,8 @@ class CompletionSchema(ma.Schema):
     model = fields.String()
     choices = fields.List(fields.Dict())
     usage = fields.Dict()
+    service_tier = fields.String(allow_none=True)
+    system_fingerprint = fields.String(allow_none=True)
     provider = fields.String()
     cost_usd = fields.String(allow_none=True)
     request_id = fields.String()

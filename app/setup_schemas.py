@@ -87,6 +87,7 @@ class MappingBody(ma.Schema):
 class MappingSchema(MappingBody):
     """Where an alias leads."""
 
+    id = fields.String()
     alias = fields.String()
     created_at = fields.DateTime()
     updated_at = fields.DateTime()
@@ -100,6 +101,15 @@ class ModelSchema(ma.Schema):
     created = fields.Integer()
     owned_by = fields.String()
     provider = fields.String()
+
+
+class ModelList(ma.Schema):
+    """A list as OpenAI's, and as ours."""
+
+    object = fields.String()
+    data = fields.List(fields.Nested(ModelSchema))
+    has_more = fields.Boolean()
+    next_cursor = fields.String(allow_none=True)
 
 
 class NamedBody(ma.Schema):

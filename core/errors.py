@@ -37,7 +37,7 @@ class InvalidInput(ServiceError):
 
 
 class Unauthenticated(ServiceError):
-    """The credentials are missing or not valid for this tenant and project."""
+    """The credentials are missing or not valid: x-api-key, x-secret-key, x-tenant-id and x-project-id of one key."""
 
 
 class NotFound(ServiceError):

@@ -76,7 +76,7 @@ def authenticate_token(token: str) -> Principal:
     """The principal of a request with the single token; tenant and project follow from the key. Raises as above."""
     found = _known.get(_fingerprint(token), lambda: _check_token(token))
     if found is None:
-        raise Unauthenticated
+        raise Unauthenticated("The token is not valid: it is the one that holds key and secret, shown with a new key.")
     return found
 
 

@@ -31,7 +31,7 @@ from app.streamed import gathered
 from core import db, ids
 from core.batches import control, estimate, ingest, read, results
 from core.batches.options import BatchOptions
-from core.errors import OverLimit
+from core.errors import FieldError, OverLimit
 from core.settings import settings
 
 blueprint = Blueprint("batches", "Many completions in the background")
@@ -61,8 +61,12 @@ def create_batch() -> Response:
 
 
 def _create_from_json() -> bytes:
-    requests, chosen = batch_input.from_json()
+    requests, chosen = batch_input.from_json(_wrong_rows)
     return _submit(_in_turns(requests), chosen, ndjson=False)
+
+
+def _wrong_rows(requests: list[Any]) -> list[FieldError]:
+    return ingest.wrong_rows(auth.principal(), _in_turns(requests))
 
 
 def _create_from_lines() -> bytes:
@@ -87,7 +91,7 @@ def estimate_batch() -> Response:
     first 100) with `valid: false`; the figures are those of the valid rows.
     """
     if not body.is_ndjson():
-        requests, chosen = batch_input.from_json()
+        requests, chosen = batch_input.from_json(_wrong_rows)
         return answer(estimate.estimate(auth.principal(), _in_turns(requests), chosen))
     chosen = batch_input.options_of_query()
     if not _ESTIMATES.acquire(blocking=False):

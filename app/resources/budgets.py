@@ -10,7 +10,7 @@ from webargs import fields
 from app import auth, body
 from app.answers import answer, nothing
 from app.openapi import Blueprint
-from app.schemas import Money
+from app.schemas import Money, page_of
 from core.budgets import plans
 
 blueprint = Blueprint("budgets", "What the project may spend in a month and in a day")
@@ -46,10 +46,6 @@ class BudgetSchema(ma.Schema):
     updated_at = fields.DateTime()
 
 
-class BudgetList(ma.Schema):
-    data = fields.List(fields.Nested(BudgetSchema))
-
-
 _BODY = {"limit_usd": "250.00", "thresholds": [0.5, 0.8, 1.0], "on_limit": "stop"}
 _BUDGET = {
     "period": "month",
@@ -76,10 +72,12 @@ def put_budget(period: str) -> Response:
 
 
 @blueprint.get("/v1/budgets")
-@blueprint.response(200, BudgetList, example={"data": [_BUDGET]})
+@blueprint.response(
+    200, page_of(BudgetSchema, "BudgetList"), example={"data": [_BUDGET], "has_more": False, "next_cursor": None}
+)
 def list_budgets() -> Response:
-    """The project's budgets."""
-    return answer({"data": plans.every(auth.principal())})
+    """The project's budgets: two at the most, so this is all of them."""
+    return answer({"data": plans.every(auth.principal()), "has_more": False, "next_cursor": None})
 
 
 @blueprint.get("/v1/budgets/<any(month, day):period>")

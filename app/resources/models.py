@@ -9,8 +9,7 @@ from flask import Response
 from app import auth
 from app.answers import answer
 from app.openapi import Blueprint
-from app.schemas import page_of
-from app.setup_schemas import ModelSchema
+from app.setup_schemas import ModelList
 from core import catalogue, project_routes
 from core.errors import InvalidInput
 from core.states import ProviderType
@@ -21,7 +20,7 @@ blueprint = Blueprint("models", "What this project can call")
 @blueprint.get("/v1/models")
 @blueprint.response(
     200,
-    page_of(ModelSchema, "ModelList"),
+    ModelList,
     example={
         "object": "list",
         "data": [{"id": "gpt-4o", "object": "model", "created": 0, "owned_by": "openai", "provider": "openai"}],

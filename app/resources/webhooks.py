@@ -108,7 +108,9 @@ def delete_endpoint(endpoint_id: str) -> Response:
 
 
 @blueprint.post("/v1/webhooks/<endpoint_id>/test")
-@blueprint.response(202, DeliverySchema, example={**_DELIVERY, "event_type": "webhook.test"})
+@blueprint.response(
+    202, DeliveryDetailSchema, example={**_DELIVERY, "event_type": "webhook.test", "payload": {"type": "webhook.test"}}
+)
 def test_endpoint(endpoint_id: str) -> Response:
     """Send a `webhook.test` event, in one attempt; the delivery says what came of it."""
     principal = auth.principal()
@@ -168,7 +170,7 @@ def get_delivery(delivery_id: str) -> Response:
 
 
 @blueprint.post("/v1/webhooks/deliveries/<delivery_id>/resend")
-@blueprint.response(202, DeliveryDetailSchema, example=_DELIVERY)
+@blueprint.response(202, DeliveryDetailSchema, example={**_DELIVERY, "payload": {"type": "batch.completed"}})
 def resend_delivery(delivery_id: str) -> Response:
     """Try a delivery again now, under its old `webhook-id`."""
     return answer(deliveries.resend(auth.principal(), ids.parse("evt", delivery_id)), 202)

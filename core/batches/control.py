@@ -82,11 +82,16 @@ def resume(principal: Principal, batch_id: UUID, *, max_cost_usd: Decimal | None
 
     Parameters
     ----------
-    max_cost_usd : a new limit, for a batch that was paused at its old one.
+    max_cost_usd : a new limit, for a batch that was paused at its old one, or will be.
     """
     with db.connection(principal.tenant_id) as connection:
         row = _locked(connection, principal, batch_id)
         if row["status"] in ("pending", "processing"):
+            # It may be on its way to its old limit.
+            connection.execute(
+                "UPDATE batch SET max_cost_usd = coalesce(%s, max_cost_usd) WHERE id = %s AND tenant_id = %s",
+                (max_cost_usd, batch_id, principal.tenant_id),
+            )
             return
         if row["status"] != "paused":
             raise Conflict(f"The batch is {row['status']}; only a paused batch can be resumed.")

@@ -42,7 +42,7 @@ def estimate(
     for chunk in reader.chunks(rows):
         for row in chunk:
             if not seen.add(row.custom_id):
-                reader.refuse(row.line, "/custom_id", f"`{row.custom_id[:64]}` is already used in this batch")
+                reader.refuse_repeated(row)
                 continue
             lane = (row.route.connection.id, row.route.model, row.names_tier)
             if lane not in sums:

@@ -94,10 +94,8 @@ def submit(
         created_at = _insert_batch(connection, principal, batch_id, options)
         writer = _Writer(connection, principal, batch_id, created_at, options)
         for chunk in reader.chunks(rows):
-            duplicates = writer.taken(chunk)
-            for row in chunk:
-                if row.custom_id in duplicates:
-                    reader.refuse(row.line, "/custom_id", f"`{row.custom_id[:64]}` is already used in this batch")
+            for row in writer.taken(chunk):
+                reader.refuse_repeated(row)
             if not reader.errors:
                 writer.write(chunk)
         if reader.errors:
@@ -117,6 +115,21 @@ def submit(
     span.belongs_to(name)
     span.set({"llm_service.batch_id": name, "llm_service.rows": reader.count})
     return batch_id
+
+
+def wrong_rows(principal: Principal, rows: Iterable[bytes | dict[str, Any]]) -> list[FieldError]:
+    """What is wrong with the rows of a request that is refused for something else already; the first 100 bad rows.
+
+    Rows of a body that is held as a whole, so that their custom_ids can be, too.
+    """
+    reader = Reader(Router(principal), ndjson=False)
+    seen: set[str] = set()
+    for chunk in reader.chunks(rows):
+        for row in chunk:
+            if row.custom_id in seen:
+                reader.refuse_repeated(row)
+            seen.add(row.custom_id)
+    return reader.errors
 
 
 class Router:
@@ -170,6 +183,9 @@ class Reader:
                 chunk, size = [], 0
         if chunk:
             yield chunk
+
+    def refuse_repeated(self, row: Row) -> None:
+        self.refuse(row.line, "/custom_id", f"`{row.custom_id[:64]}` is already used in this batch")
 
     def refuse(self, line: int, pointer: str, message: str) -> None:
         if line != self._last_bad:
@@ -251,17 +267,18 @@ class _Writer:
         self.lanes: dict[tuple[str, str, bool], _Lane] = {}
         self._owner = f"{created_at.isoformat()}\t{principal.tenant_id}\t"
 
-    def taken(self, chunk: list[Row]) -> set[str]:
-        """The custom_ids of a chunk that are there twice, or in an earlier chunk."""
+    def taken(self, chunk: list[Row]) -> list[Row]:
+        """The rows of a chunk whose custom_id an earlier row has, in this chunk or before."""
         seen: set[str] = set()
-        twice = {row.custom_id for row in chunk if row.custom_id in seen or seen.add(row.custom_id)}  # type: ignore[func-returns-value]
+        taken = [row for row in chunk if row.custom_id in seen or seen.add(row.custom_id)]  # type: ignore[func-returns-value]
         if self.total:
             earlier = self.connection.execute(
                 "SELECT custom_id FROM completion WHERE batch_id = %s AND created_at = %s AND custom_id = ANY(%s)",
                 (self.batch_id, self.created_at, list(seen)),
             )
-            twice.update(row["custom_id"] for row in earlier)
-        return twice
+            if before := {row["custom_id"] for row in earlier}:
+                taken = [row for row in chunk if row.custom_id in before or row in taken]
+        return taken
 
     def write(self, chunk: list[Row]) -> None:
         completions: list[bytes] = []

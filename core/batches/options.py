@@ -69,7 +69,7 @@ def parse(given: dict[str, Any], check_url: Callable[[str], object]) -> BatchOpt
         errors.append(FieldError(f"/{name}", message))
 
     for unknown in sorted(given.keys() - NAMES):
-        refuse(unknown, "unknown field; a batch takes requests, " + ", ".join(sorted(NAMES)))
+        refuse(unknown, "is not a known option; a batch takes " + ", ".join(sorted(NAMES)))
 
     name = given.get("name")
     if name is not None and not (_plain(name) and 1 <= len(name) <= 200):

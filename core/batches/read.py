@@ -227,7 +227,7 @@ def _waiting_for(row: dict[str, Any], processing: int) -> str | None:
     if row["waiting"]:
         return "provider limits"
     if row["gathered"]:
-        return "room in a provider's batch queue"
+        return "being sent to a provider's batch API"
     return "workers"
 
 

@@ -308,7 +308,8 @@ RETURNING id
 _PAUSE_OVER_BUDGET = """
 UPDATE batch SET status = 'paused', status_reason = %(reason)s,
                  status_message = format('max_cost_usd %%s: %%s are spent and the next row may cost more than what is'
-                                         ' left. Resume with a higher limit.', max_cost_usd, cost_usd)
+                                         ' left. Resume with a higher limit.',
+                                         trim_scale(max_cost_usd), trim_scale(cost_usd))
 WHERE id = ANY(%(batches)s) AND ended_at IS NULL AND status = 'processing' AND max_cost_usd IS NOT NULL
 RETURNING id
 """

@@ -94,9 +94,8 @@ def choose(
     if asked is Processing.NATIVE:
         return Choice(Processing.NATIVE, "asked for")
     if rows < min_rows:
-        return Choice(
-            Processing.REALTIME, f"{rows:,} rows are fewer than the {min_rows:,} that are worth a native batch"
-        )
+        counted = "1 row is" if rows == 1 else f"{rows:,} rows are"
+        return Choice(Processing.REALTIME, f"{counted} fewer than the {min_rows:,} that are worth a native batch")
     needed = USEFUL_SECONDS + reserve_seconds(realtime_seconds)
     if window_seconds < needed:
         return Choice(

@@ -91,6 +91,16 @@ def test_the_admin_api_takes_only_the_operators_token(client: FlaskClient, calle
         assert client.get("/v1/admin/tenants", headers=headers).status_code == 401
 
 
+def test_a_refusal_says_which_credentials_are_taken(client: FlaskClient, operator: dict[str, str]) -> None:
+    # of a project
+    refused = client.get("/v1/batch")
+    assert refused.headers["www-authenticate"].startswith("ApiKey")
+    for header in ("x-api-key", "x-secret-key", "x-tenant-id", "x-project-id"):
+        assert header in refused.get_json()["detail"]
+    # of the operator
+    assert client.get("/v1/admin/tenants").headers["www-authenticate"].startswith("Bearer")
+
+
 def test_without_a_token_in_the_environment_the_admin_api_is_off(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

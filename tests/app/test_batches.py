@@ -87,7 +87,19 @@ def test_lines_with_options_in_the_query(client: FlaskClient, caller: Caller) ->
 def test_odd_options_of_lines_are_refused(client: FlaskClient, caller: Caller, query: str) -> None:
     answered = _post_lines(client, caller, _lines(request_row("a")), query)
     assert answered.status_code == 400, answered.text
-    assert answered.get_json()["errors"]
+    # named as what they are: parameters of the query
+    assert [found["pointer"] for found in answered.get_json()["errors"]] == [query.partition("=")[0]]
+    assert _count_batches() == 0
+
+
+def test_wrong_options_and_wrong_rows_are_reported_at_once(client: FlaskClient, caller: Caller) -> None:
+    # given a body of JSON with a wrong option, a wrong row, a custom_id twice, and an option in the query
+    rows = [request_row("a"), {"model": "gpt-4"}, request_row("a")]
+    answered = client.post("/v1/batch?max_cost_usd=5", json={"requests": rows, "priority": 99}, headers=caller.headers)
+    # then all four are told
+    assert answered.status_code == 400
+    pointers = {found["pointer"] for found in answered.get_json()["errors"]}
+    assert pointers == {"?max_cost_usd", "/priority", "/requests/1/messages", "/requests/2/custom_id"}
     assert _count_batches() == 0
 
 
@@ -105,7 +117,9 @@ def test_a_duplicate_custom_id_is_refused(client: FlaskClient, caller: Caller) -
     body = {"requests": [request_row("a"), request_row("a")]}
     answered = client.post("/v1/batch", json=body, headers=caller.headers)
     assert answered.status_code == 400
-    assert "/requests/1/custom_id" in {found["pointer"] for found in answered.get_json()["errors"]}
+    # only the repetition: the first may have it
+    assert [found["pointer"] for found in answered.get_json()["errors"]] == ["/requests/1/custom_id"]
+    assert answered.get_json()["detail"].startswith("1 of 2 rows")
 
 
 def test_a_line_over_the_limit_is_413_with_the_limit(client: FlaskClient, caller: Caller) -> None:
@@ -228,6 +242,9 @@ def test_paused_and_resumed(client: FlaskClient, caller: Caller) -> None:
     assert client.post(path + "/pause", headers=caller.headers).get_json()["status"] == "paused"
     resumed = client.post(path + "/resume", json={"max_cost_usd": "2.50"}, headers=caller.headers)
     assert (resumed.get_json()["status"], resumed.get_json()["max_cost_usd"]) == ("pending", "2.5")
+    # a batch that runs takes a new limit as well: it would pause at its old one
+    again = client.post(path + "/resume", json={"max_cost_usd": "4"}, headers=caller.headers)
+    assert (again.status_code, again.get_json()["max_cost_usd"]) == (200, "4")
 
 
 def test_failed_rows_are_retried_as_a_batch_of_their_own(client: FlaskClient, caller: Caller) -> None:
@@ -238,7 +255,8 @@ def test_failed_rows_are_retried_as_a_batch_of_their_own(client: FlaskClient, ca
     answered = client.post(path + "?only=failed", headers=caller.headers)
     assert answered.status_code == 201
     assert (answered.get_json()["retry_of"], answered.get_json()["request_counts"]["total"]) == (made["id"], 2)
-    assert client.post(path + "?only=lost", headers=caller.headers).status_code == 400
+    refused = client.post(path + "?only=failed,lost", headers=caller.headers)
+    assert (refused.status_code, refused.get_json()["errors"][0]["pointer"]) == (400, "?only")
 
 
 def test_another_tenants_batch_does_not_exist(client: FlaskClient, caller: Caller, stranger: Caller) -> None:

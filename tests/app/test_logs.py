@@ -232,6 +232,12 @@ def test_a_wrong_query_is_told(client: FlaskClient, project: Project, query: str
     assert answered.get_json()["errors"][0]["pointer"] == "?" + query.partition("=")[0]
 
 
+@pytest.mark.parametrize("time", ["yesterday", "2026-11-28", "2026-11-28T00:00:00"])
+def test_a_wrong_time_is_told_how_to_write_one(client: FlaskClient, project: Project, time: str) -> None:
+    found = _get(client, project, f"?from={time}").get_json()["errors"]
+    assert found == [{"pointer": "?from", "message": "must be a time with its zone, such as 2026-11-23T12:00:00Z"}]
+
+
 def test_a_project_may_keep_no_bodies(client: FlaskClient, project: Project) -> None:
     # given: a batch that was taken in before
     batch_id = project.submit(4)

@@ -74,6 +74,7 @@ def test_max_cost_pauses_before_it_is_passed_and_a_higher_one_goes_on(calm_house
     batch = wait_for(client, batch_id, lambda batch: batch["status"] == "paused" or batch["ended_at"] is not None)
     # then
     assert (batch["status"], batch["status_reason"]) == ("paused", "cost_limit"), batch
+    assert batch["status_message"].startswith(f"max_cost_usd 0.0002: {batch['cost_usd']} are spent")
     assert 0 < Decimal(batch["cost_usd"]) <= ceiling
     assert 0 < batch["request_counts"]["succeeded"] < 60
     # when
