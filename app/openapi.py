@@ -186,6 +186,8 @@ def _with_refusals(document: dict[str, Any]) -> dict[str, Any]:
         for operation in (each for name, each in operations.items() if name != "parameters"):
             if not operation["security"]:
                 continue
+            # Swagger UI reads Markdown in descriptions only.
+            operation["summary"] = operation["summary"].replace("`", "")
             takes = "requestBody" in operation or operation.get("parameters")
             named = ["401", "429", "503"] + ["400"] * bool(takes) + ["404"] * ("{" in path)
             for status in named:
