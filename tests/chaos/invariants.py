@@ -145,6 +145,9 @@ def _submissions(trial: Trial) -> list[str]:
         if _dashed(batch.id) not in own:
             wrong.append(f"I6: {batch.name} was answered 201 with {batch.id} and is lost")
         again = batch.post()
+        if again.status_code == 503:
+            # The first call of a process after an outage may meet a dead connection.
+            again = batch.post()
         if again.status_code != 201 or again.content != batch.answer:
             wrong.append(f"I6: {batch.name} again: {again.status_code} {again.text[:200]}")
     return wrong
