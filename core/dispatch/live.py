@@ -74,15 +74,20 @@ def recorder() -> Recorder[LiveRow]:
 
 def _write(rows: list[LiveRow]) -> None:
     with db.connection() as connection:
+        # An id that was given before may have been written: the reply was lost.
+        again = any(row.id is not None for row in rows)
         for row in rows:
             if row.id is None:
                 row.id = _new_id(connection)
-        written = connection.execute(_INSERT, (orjson.dumps([_values(row) for row in rows]).decode(),))
-        new = {found["id"] for found in written}
-        for row in rows:
-            if row.on_commit is not None:
-                row.on_commit(connection)
-        _sums(row for row in rows if row.id in new).write(connection)
+        # Sent together and waited for twice, for the budgets and for the commit: every caller waits that long.
+        with connection.pipeline():
+            written = connection.execute(_INSERT, (orjson.dumps([_values(row) for row in rows]).decode(),))
+            new = {found["id"] for found in written} if again else {row.id for row in rows}
+            for row in rows:
+                if row.on_commit is not None:
+                    row.on_commit(connection)
+            _sums(row for row in rows if row.id in new).write(connection)
+            connection.commit()
 
 
 def _sums(rows: Iterable[LiveRow]) -> Sums:
