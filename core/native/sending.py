@@ -11,7 +11,7 @@ from core.native import shards
 from core.native.draft import Draft, lines, measure
 from core.native.record import end_rows
 from core.native.remote import Remote, RemoteProblem
-from core.native.shards import Superseded, pace
+from core.native.shards import Superseded, lease_seconds, pace
 from core.native.states import ShardState
 from core.native.step import Step
 from core.providers.batches import Phase, RemoteBatch
@@ -41,7 +41,9 @@ def send(step: Step, remote: Remote) -> float:
         if shard.create_lost_at is None:
             # From now on nobody waits for its answer any more.
             step.change(create_lost_at=shard.now)
-        if shard.now - (shard.create_lost_at or shard.now) < timedelta(seconds=LOST * pace()):
+        # A worker that is only slow, and was taken for dead, may still be about to ask.
+        patience = timedelta(seconds=max(LOST * pace(), lease_seconds()))
+        if shard.now - (shard.create_lost_at or shard.now) < patience:
             return LOOK * pace()
         step.change(create_started_at=None, create_lost_at=None)
     if shard.cancel_reason is not None:

@@ -22,7 +22,7 @@ def test_without_a_safeguard_rows_are_paid_or_counted_twice_and_that_is_seen(
 ) -> None:
     bent = dict.fromkeys(("worker-1", "worker-2", "scheduler"), safeguard)
     directory = server_directory / safeguard
-    with NativeGround(directory, lease_seconds=2.0, durable=False, bent=bent) as ground:
+    with NativeGround(directory, lease_seconds=3.0, durable=False, bent=bent) as ground:
         assert isinstance(ground, NativeGround)
         trial = NativeTrial(ground, 7, [], 900, "fair", 0.5, 20.0, point=POINTS[point], victim="workers")
         found = trial.run()

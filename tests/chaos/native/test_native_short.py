@@ -20,7 +20,7 @@ ROWS = 900
 @pytest.fixture(scope="module")
 def ground(server_directory: Path) -> Iterator[NativeGround]:
     """One house for all trials, with short leases."""
-    with NativeGround(server_directory / "native-chaos", lease_seconds=2.0, durable=False) as house:
+    with NativeGround(server_directory / "native-chaos", lease_seconds=3.0, durable=False) as house:
         assert isinstance(house, NativeGround)
         yield house
 

@@ -117,7 +117,7 @@ class WayOfAShard(RuleBasedStateMachine):
     def hand_back(self) -> None:
         handback.hand_back()
 
-    @rule(seconds=st.sampled_from([30.0, 7200.0]))
+    @rule(seconds=st.sampled_from([60.0, 7200.0]))
     def time_passes(self, seconds: float) -> None:
         make_due()
         time_passes(seconds)
@@ -154,7 +154,7 @@ class WayOfAShard(RuleBasedStateMachine):
     def an_answer_is_lost_and_time_passes(self, call: str, killed: bool) -> None:
         self.step_goes_wrong(call, True, "killed" if killed else "lost")
         for _ in range(2):
-            self.time_passes(30.0)
+            self.time_passes(60.0)
             self.step()
 
     def _follow(self, doorbell: tuple[UUID, int]) -> None:

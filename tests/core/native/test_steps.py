@@ -16,6 +16,9 @@ from tests.core.dispatch.world import batch_row, check_counters, execute, status
 from tests.core.native.fake import Provider, answer, gone, lost, stand_in
 from tests.core.native.world import NativeWorld, all_shards, holder_dies, take_step, time_passes
 
+#: After so long a batch whose answer was lost is made anew, in seconds.
+PATIENCE = max(LOST * shards.pace(), shards.lease_seconds()) + 1
+
 pytestmark = pytest.mark.usefixtures("database_url")
 
 
@@ -101,7 +104,7 @@ def test_a_batch_that_was_never_made_is_made_in_the_end(world: NativeWorld, prov
     provider.before["create"] = lost()
     world.step()
     world.step()
-    time_passes(LOST * shards.pace() + 1)
+    time_passes(PATIENCE)
     world.step()
     assert len(provider.batches) == 1
     assert all_shards()[0]["state"] == "sent"
@@ -115,9 +118,9 @@ def test_a_second_batch_made_by_a_worker_taken_for_dead_is_cancelled(world: Nati
     def another_makes_it() -> None:
         holder_dies()
         world.step()
-        time_passes(LOST * shards.pace() + 1)
+        time_passes(PATIENCE)
         world.step()
-        time_passes(LOST * shards.pace() + 1)
+        time_passes(PATIENCE)
         world.step()
 
     provider.meanwhile["create"] = another_makes_it
@@ -184,9 +187,9 @@ def test_two_batches_of_one_size_are_never_in_doubt_together(world: NativeWorld,
     take_step(*second)
     assert provider.asked.count("create") == 1
     # when: the first one's is found or made anew
-    time_passes(LOST * shards.pace() + 1)
+    time_passes(PATIENCE)
     for _ in range(4):
-        time_passes(LOST * shards.pace() + 1)
+        time_passes(PATIENCE)
         world.step()
     assert len(provider.batches) == 2
 
