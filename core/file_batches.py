@@ -16,7 +16,7 @@ import orjson
 from psycopg.types.json import Jsonb
 
 from core import db, ids
-from core.batches import ingest
+from core.batches import ingest, reading
 from core.batches.options import BatchOptions
 from core.errors import FieldError, InvalidInput, NotFound
 from core.identity import Principal
@@ -108,7 +108,7 @@ class _Lines:
             if isinstance(row, dict):
                 yield row
             else:
-                if len(self._wrong) < ingest.MAX_REPORTED:
+                if len(self._wrong) < reading.MAX_REPORTED:
                     self._wrong[number] = row
                 yield b""
 

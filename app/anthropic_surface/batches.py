@@ -16,7 +16,7 @@ from app.anthropic_surface import paging
 from app.anthropic_surface.batch_rows import PREFIX, batch_object, get, page, parse_id
 from app.anthropic_surface.routes import blueprint
 from core import ids, project_routes
-from core.batches import control, ingest, results
+from core.batches import control, ingest, reading, results
 from core.batches.options import BatchOptions
 from core.errors import Conflict, FieldError, InvalidInput, TooLarge
 from core.identity import Principal
@@ -117,7 +117,7 @@ def _rows(principal: Principal, requests: list[Any]) -> Iterator[dict[str, Any]]
             found += [FieldError(f"/params{error.pointer}", error.message) for error in errors]
         if found:
             wrong += [FieldError(at + error.pointer, error.message) for error in found]
-            if len(wrong) >= ingest.MAX_REPORTED:
+            if len(wrong) >= reading.MAX_REPORTED:
                 break
         elif not wrong:
             translated["custom_id"] = each["custom_id"]

@@ -29,7 +29,7 @@ from app.schemas import (
 )
 from app.streamed import gathered
 from core import db, ids
-from core.batches import control, estimate, ingest, read, results
+from core.batches import control, estimate, ingest, read, reading, results
 from core.batches.options import BatchOptions
 from core.errors import FieldError, OverLimit
 from core.settings import settings
@@ -66,7 +66,7 @@ def _create_from_json() -> bytes:
 
 
 def _wrong_rows(requests: list[Any]) -> list[FieldError]:
-    return ingest.wrong_rows(auth.principal(), _in_turns(requests))
+    return reading.wrong_rows(auth.principal(), _in_turns(requests))
 
 
 def _create_from_lines() -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from core import db
-from core.batches import ingest
+from core.batches import ingest, reading
 from core.batches.forecast import Forecast, Sums, answer
 from core.batches.history import recent
 from core.batches.options import BatchOptions
@@ -36,7 +36,7 @@ def estimate(
     TooLarge
         More rows, longer rows or more models than this service takes.
     """
-    reader = ingest.Reader(ingest.Router(principal), ndjson=ndjson)
+    reader = reading.Reader(reading.Router(principal), ndjson=ndjson)
     sums: dict[tuple[str, str, bool], Sums] = {}
     seen = Seen()
     for chunk in reader.chunks(rows):

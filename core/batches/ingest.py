@@ -11,51 +11,25 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-import orjson
 from psycopg.types.json import Jsonb
 
-from core import catalogue, db, params, project_routes, tokens, tracing
+from core import catalogue, db, tracing
 from core.batches.options import BatchOptions
-from core.catalogue import ModelInfo
+from core.batches.reading import Reader, Router, Row
 from core.errors import FieldError, InvalidInput, TooLarge
 from core.identity import Principal
 from core.ids import BLOCK_BITS, new_id
-from core.json_input import BadJson, loads
 from core.limits.types import Configured
 from core.native import outlook
-from core.native.choice import Choice, choose, names_tier, obstacle_to
-from core.params import embeddings
-from core.providers import adapter_for
+from core.native.choice import Choice, choose, obstacle_to
 from core.routing import Route
 from core.settings import settings
-from core.states import Processing, ProviderType
+from core.states import Processing
 
 log = logging.getLogger(__name__)
 
-#: Rows that are checked, then written, together: the most that one submission holds in memory.
-CHUNK_ROWS = 2000
-#: Bytes after which a chunk is closed early.
-CHUNK_BYTES = 4 << 20
-#: Bad rows that one answer reports.
-MAX_REPORTED = 100
 #: Different models in one batch.
 MAX_LANES = 256
-MAX_CUSTOM_ID = 128
-
-
-@dataclass(slots=True)
-class Row:
-    """A checked row, ready to be written."""
-
-    line: int
-    custom_id: str
-    model: str
-    route: Route
-    body: bytes
-    estimated_input: int
-    estimated_output: int
-    #: it names a service tier, so that no native batch can hold it
-    names_tier: bool
 
 
 @dataclass(slots=True)
@@ -115,136 +89,6 @@ def submit(
     span.belongs_to(name)
     span.set({"llm_service.batch_id": name, "llm_service.rows": reader.count})
     return batch_id
-
-
-def wrong_rows(principal: Principal, rows: Iterable[bytes | dict[str, Any]]) -> list[FieldError]:
-    """What is wrong with the rows of a request that is refused for something else already; the first 100 bad rows.
-
-    Rows of a body that is held as a whole, so that their custom_ids can be, too.
-    """
-    reader = Reader(Router(principal), ndjson=False)
-    seen: set[str] = set()
-    for chunk in reader.chunks(rows):
-        for row in chunk:
-            if row.custom_id in seen:
-                reader.refuse_repeated(row)
-            seen.add(row.custom_id)
-    return reader.errors
-
-
-class Router:
-    """Where a model name leads in this project, decided once per name."""
-
-    def __init__(self, principal: Principal) -> None:
-        self._routes = project_routes.of(principal, fresh=True)
-        self._known: dict[str, tuple[Route, ModelInfo] | str] = {}
-
-    def find(self, model: str) -> tuple[Route, ModelInfo] | str:
-        """The route and what is known of its model, or what is wrong with the name."""
-        found = self._known.get(model)
-        if found is None:
-            try:
-                to = self._routes.route(model)
-                found = (to, catalogue.find(to.model, to.provider))
-            except InvalidInput as error:
-                found = error.detail
-            if len(self._known) < 10_000:
-                self._known[model] = found
-        return found
-
-
-class Reader:
-    """Turns what the caller sent into checked rows, and keeps what is wrong with the others."""
-
-    def __init__(self, router: Router, *, ndjson: bool) -> None:
-        self.router = router
-        self.ndjson = ndjson
-        self.count = 0
-        self.bad_rows = 0
-        self.errors: list[FieldError] = []
-        self._last_bad = 0
-        limits = settings()
-        self._max_rows, self._max_line, self._max_depth = limits.max_rows, limits.max_line_bytes, limits.max_depth
-
-    def chunks(self, rows: Iterable[bytes | dict[str, Any]]) -> Iterator[list[Row]]:
-        chunk: list[Row] = []
-        size = 0
-        for raw in rows:
-            self.count += 1
-            if self.count > self._max_rows:
-                raise TooLarge(f"a batch takes at most {self._max_rows:,} rows; split it")
-            row = self._read(self.count, raw)
-            if row is None:
-                continue
-            chunk.append(row)
-            size += len(row.body)
-            if len(chunk) >= CHUNK_ROWS or size >= CHUNK_BYTES:
-                yield chunk
-                chunk, size = [], 0
-        if chunk:
-            yield chunk
-
-    def refuse_repeated(self, row: Row) -> None:
-        self.refuse(row.line, "/custom_id", f"`{row.custom_id[:64]}` is already used in this batch")
-
-    def refuse(self, line: int, pointer: str, message: str) -> None:
-        if line != self._last_bad:
-            self._last_bad = line
-            self.bad_rows += 1
-        if self.bad_rows <= MAX_REPORTED:
-            if self.ndjson:
-                self.errors.append(FieldError(pointer, message, line=line))
-            else:
-                self.errors.append(FieldError(f"/requests/{line - 1}{pointer}", message))
-
-    def _read(self, line: int, raw: bytes | dict[str, Any]) -> Row | None:
-        if isinstance(raw, bytes):
-            if len(raw) > self._max_line:
-                raise TooLarge(f"line {line} is longer than {self._max_line:,} bytes, the limit of one row")
-            try:
-                row = loads(raw, max_depth=self._max_depth)
-            except BadJson as error:
-                self.refuse(line, "", str(error))
-                return None
-        else:
-            row = raw
-        if not isinstance(row, dict):
-            self.refuse(line, "", "must be an object with at least model and messages, or model and input")
-            return None
-
-        custom_id = row.pop("custom_id", None)
-        if custom_id is None:
-            custom_id = str(line)
-        elif not isinstance(custom_id, str) or not 1 <= len(custom_id) <= MAX_CUSTOM_ID or "\0" in custom_id:
-            self.refuse(line, "/custom_id", f"must be a string of 1 to {MAX_CUSTOM_ID} characters")
-            return None
-        name = row.get("model")
-        found = self.router.find(name) if isinstance(name, str) else "is required"
-        to = None if isinstance(found, str) else found[0]
-        embedding = embeddings.asked_for(row)
-        if embedding:
-            wrong = embeddings.validate(row)
-        else:
-            wrong = params.validate(row, open_fields=to is not None and to.provider == ProviderType.OPENAI_COMPATIBLE)
-        if row.get("stream"):
-            wrong.append(FieldError("/stream", "rows of a batch are not streamed; leave it out"))
-        if isinstance(found, str):
-            if not any(error.pointer == "/model" for error in wrong):
-                wrong.append(FieldError("/model", found))
-        elif not wrong:
-            to, model = found
-            wrong = embeddings.check(to.provider) if embedding else adapter_for(to.provider).check(row, model)
-            if not wrong:
-                estimate_in, estimate_out = (
-                    (embeddings.estimate(row, model), 0) if embedding else tokens.estimate(row, model)
-                )
-                # A copy: what orjson gives keeps the room it was written in, up to 13 times its length.
-                body = memoryview(orjson.dumps(row)).tobytes()
-                tier = "service_tier" in row and names_tier(row)
-                return Row(line, custom_id, row["model"], to, body, estimate_in, estimate_out, tier)
-        for each in wrong:
-            self.refuse(line, each.pointer, each.message)
-        return None
 
 
 class _Writer:

@@ -128,7 +128,7 @@ def test_the_first_hundred_of_many_bad_rows(client: FlaskClient, caller: Caller)
 def test_a_custom_id_of_an_earlier_chunk_is_found(
     client: FlaskClient, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.batches.ingest.CHUNK_ROWS", 2)
+    monkeypatch.setattr("core.batches.reading.CHUNK_ROWS", 2)
     rows = [request_row(custom_id) for custom_id in ("a", "b", "c", "d", "a")]
     (error,) = _post_lines(client, caller, _lines(*rows)).get_json()["errors"]
     assert (error["line"], error["pointer"]) == (5, "/custom_id")

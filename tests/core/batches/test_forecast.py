@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from core import identity, pricing
-from core.batches import estimate, ingest
+from core.batches import estimate, reading
 from core.batches.forecast import Sums
 from core.batches.options import BatchOptions
 from core.providers.types import Usage
@@ -92,7 +92,7 @@ def test_a_large_body_of_lines_does_not_stay_in_memory(database_url: str, monkey
     principal = identity.Principal(tenant.id, project.id, project.id)
     found = Route(connection=CONNECTION, provider="openai", model="gpt-4o-mini")
     monkeypatch.setattr(
-        ingest.Router, "find", lambda self, model: (found, ingest.catalogue.find("gpt-4o-mini", "openai"))
+        reading.Router, "find", lambda self, model: (found, reading.catalogue.find("gpt-4o-mini", "openai"))
     )
     lines = 4000
     text = "a" * 10_000
