@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from app import anthropic_surface, openai_surface, openapi, operations, problems, rate_limits, telemetry
+from app import anthropic_surface, openai_surface, openapi, operations, problems, rate_limits, telemetry, vendor_routes
 from app.resources import (
     admin,
     batches,
@@ -50,5 +50,7 @@ def create_app() -> Flask:
         api.register_blueprint(resource.blueprint)
     openai_surface.register(app)
     anthropic_surface.register(app)
+    # After the surfaces: /v1/models/{id} is answered by them without a route of its own.
+    vendor_routes.register(app)
     openapi.register_pages(app, api)
     return app

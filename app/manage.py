@@ -12,12 +12,13 @@ from uuid import UUID
 
 from app import people
 from core import crypto, identity, ids, kek_rotation
-from core.errors import NotFound, ServiceError
+from core.errors import NotFound, ServiceError, Unavailable
 from core.settings import settings
 
 #: What a command prints: one thing, or a list of them.
 Shown = dict[str, Any] | list[dict[str, Any]]
 _LIST = 1000
+_NO_DATABASE = "the database is not there: DATABASE_URL says where it is (with bin/up: source var/operator.env)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown = given.run(given)
     except NotFound:
         print("there is no such tenant, project or key", file=sys.stderr)  # noqa: T201
+        return 1
+    except Unavailable:
+        print(_NO_DATABASE, file=sys.stderr)  # noqa: T201
         return 1
     except ServiceError as error:
         print(error.detail, file=sys.stderr)  # noqa: T201

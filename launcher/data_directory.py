@@ -8,6 +8,7 @@ import os
 import secrets
 import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.servers import write_private
@@ -29,6 +30,7 @@ class DataDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.demo_file = self.path / "demo.env"
+        self.operator_file = self.path / "operator.env"
         self.kek_file = self.path / "kek"
         self.metrics = self.path / "metrics"
         self._lock: int | None = None
@@ -73,6 +75,11 @@ class DataDirectory:
         if not file.exists():
             write_private(file, secrets.token_urlsafe(32) + "\n")
         return file.read_text().strip()
+
+    def write_operator(self, env: Mapping[str, str]) -> None:
+        """What `python -m app.manage` needs to reach this installation, without what the caller's environment gave."""
+        names = ("DATABASE_URL", "REDIS_URL", "LLM_SERVICE_KEK_FILE", "LLM_SERVICE_ADMIN_TOKEN")
+        write_exports(self.operator_file, {name: env[name] for name in names if name in env and name not in os.environ})
 
     def empty_metrics(self) -> Path:
         """The directory that all processes count in; what earlier processes counted is gone."""

@@ -82,6 +82,7 @@ def _bring_up(supervisor: Supervisor, console: Console, data: DataDirectory, opt
         first.append(_simulator(address.simulator_port, env))
     supervisor.start(*first)
     supervisor.run("migrate", services.MIGRATE, env)
+    data.write_operator(env)
 
     pipe = subprocess.PIPE
     programs = [_program(services.api(env, pipe), lambda process: services.api_ready(process, address.url))]

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import manage
-from core import connections, crypto
+from core import connections, crypto, db
 from core.secret import Secret
 from core.settings import settings
 from tests.app.conftest import Caller, add_provider
@@ -59,6 +59,17 @@ def test_from_a_tenant_to_a_key_that_is_rotated_and_revoked(client: FlaskClient,
 def test_what_is_not_there_is_one_line_and_a_failure(house: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert manage.main(["project", "create", f"tenant_{'0' * 32}", "web"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_without_a_database_it_is_told_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def away(**_: object) -> None:
+        raise db.DatabaseDown
+
+    monkeypatch.setattr("core.identity.tenants", away)
+    assert manage.main(["tenant", "list"]) == 1
+    assert "DATABASE_URL says where it is" in capsys.readouterr().err
 
 
 def test_a_misspelt_id_is_refused_before_anything_is_done(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import signal
@@ -96,8 +97,12 @@ def test_a_first_start_a_batch_a_stop_and_a_second_start(up: Callable[..., Up], 
     assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200
     exports = read_exports(data / "demo.env")
     assert exports["LLM_SERVICE_URL"] == f"http://127.0.0.1:{port}"
-    for secret in ("demo.env", "kek", "admin-token"):
+    for secret in ("demo.env", "kek", "admin-token", "operator.env"):
         assert (data / secret).stat().st_mode & 0o077 == 0
+    command = [sys.executable, "-m", "app.manage", "tenant", "list", "--json"]
+    env = os.environ | read_exports(data / "operator.env")
+    listed = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, check=True)
+    assert [tenant["id"] for tenant in json.loads(listed.stdout)] == [exports["LLM_SERVICE_TENANT_ID"]]
     client = Client(exports)
     rows = [
         {"custom_id": model, "model": model, "messages": [{"role": "user", "content": "hello"}]}
