@@ -88,8 +88,8 @@ POINTS = {
         Point("created-anthropic", (_held("create", vendor="anthropic"),), _created("anthropic"), WORKERS),
         Point(
             "downloading",
-            (_held("content", "slow_body", vendor="openai") | {"seconds": 4},),
-            _shards("state = 'sent' AND answered > 0"),
+            ({"kind": "slow_body", "on": "content", "vendor": "openai", "count": 4, "seconds": 4},),
+            _shards("state = 'sent' AND answered BETWEEN 1 AND rows - 1"),
             (*WORKERS, "postgres"),
         ),
         Point(

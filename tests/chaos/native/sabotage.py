@@ -1,7 +1,7 @@
 """Starts a worker or the scheduler without one safeguard: `python -m tests.chaos.native.sabotage ROLE KIND`.
 
 no-look    a batch whose answer was lost is not looked for before another is made (I5)
-no-gate    an answer is written whether or not its row has ended (I2)
+no-gate    an answer is written whether or not its row has ended: the tables refuse the second one, for ever (I3)
 no-fence   a doorbell that is heard twice begins two steps (I5)
 """
 

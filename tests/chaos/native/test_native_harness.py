@@ -15,7 +15,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.mark.parametrize(
     ("safeguard", "point", "broken"),
-    [("no-look", "created-openai", "I5"), ("no-gate", "downloading", "I2")],
+    [("no-look", "created-openai", "I5"), ("no-gate", "downloading", "I3")],
 )
 def test_without_a_safeguard_rows_are_paid_or_counted_twice_and_that_is_seen(
     server_directory: Path, safeguard: str, point: str, broken: str
