@@ -208,7 +208,6 @@ def test_a_file_with_wrong_lines_makes_a_failed_batch_that_names_them(caller: Cl
     assert made.failed_at is not None
     assert made.errors is not None
     assert {(each.line, each.code) for each in made.errors.data or []} == {
-        (1, "duplicate_custom_id"),
         (2, "invalid_json_line"),
         (3, "invalid_method"),
         (4, "mismatched_url"),
