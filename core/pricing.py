@@ -128,13 +128,15 @@ def ceiling(
 ) -> Decimal:
     """The most a call of these sizes can cost, in USD: for reservations. Zero if no price is known.
 
-    Every input token is taken at its dearest, which is a cache write where the model charges more for it.
+    Every input token is taken at its dearest, which is a cache write where the model charges more for it; in a batch the
+    write for an hour, which is how rows are marked there (core/native/caching.py).
     """
     card = (overrides.get(model) if overrides else None) or card_for(provider, model)
     if card is None:
         return _ZERO
     rates = card.rates(input_tokens, batch=batch)
-    return (input_tokens * max(rates.input, rates.write) + max_output_tokens * rates.output).quantize(_QUANTUM)
+    dearest = max(rates.input, rates.write, rates.write_1h if batch else _ZERO)
+    return (input_tokens * dearest + max_output_tokens * rates.output).quantize(_QUANTUM)
 
 
 @lru_cache(maxsize=4096)

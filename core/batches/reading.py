@@ -96,11 +96,14 @@ class Reader:
     def chunks(self, rows: Iterable[bytes | dict[str, Any]]) -> Iterator[list[Row]]:
         chunk: list[Row] = []
         size = 0
-        for raw in rows:
+        for line, raw in enumerate(rows, start=1):
+            if self.ndjson and isinstance(raw, bytes) and not raw.strip():
+                # An empty line, as editors and scripts leave one at the end, is no row.
+                continue
             self.count += 1
             if self.count > self._max_rows:
                 raise TooLarge(f"a batch takes at most {self._max_rows:,} rows; split it")
-            row = self._read(self.count, raw)
+            row = self._read(line, raw)
             if row is None:
                 continue
             chunk.append(row)

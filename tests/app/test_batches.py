@@ -81,6 +81,17 @@ def test_lines_with_options_in_the_query(client: FlaskClient, caller: Caller) ->
     assert found["request_counts"]["total"] == 2
 
 
+def test_empty_lines_are_no_rows_and_count_as_lines(client: FlaskClient, caller: Caller) -> None:
+    good = _lines(request_row("a"))
+    made = _post_lines(client, caller, b"\n" + good.strip() + b"\n\r\n  \n")
+    assert made.status_code == 201, made.text
+    assert made.get_json()["request_counts"]["total"] == 1
+    refused = _post_lines(client, caller, good.strip() + b"\n\n{}\n")
+    assert refused.status_code == 400
+    assert {found["line"] for found in refused.get_json()["errors"]} == {3}
+    assert "1 of 2 rows" in refused.get_json()["detail"]
+
+
 @pytest.mark.parametrize(
     "query", ["?nmae=x", "?metadata=x", "?name=a&name=b", "?priority=high", "?webhook_url=ftp://x"]
 )

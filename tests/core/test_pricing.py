@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import catalogue
-from core.pricing import UNKNOWN_VERSION, ceiling, price, rate_card
+from core.pricing import UNKNOWN_VERSION, card_for, ceiling, price, rate_card
 from core.providers.types import Usage
 
 LISTED = [(info.provider, info.id) for info in catalogue.models()]
@@ -136,3 +136,9 @@ def test_a_ceiling_is_never_below_the_cost(listed, input_tokens, output_tokens, 
         ceiling(provider, model, input_tokens, output_tokens, batch=batch)
         >= price(provider, model, usage, batch=batch).cost_usd
     )
+
+
+def test_the_ceiling_of_a_batch_row_covers_a_cache_write_for_an_hour():
+    card = card_for("anthropic", "claude-haiku-4-5")
+    dearest = Usage(input_tokens=1000, cache_write_1h_tokens=1000, output_tokens=10)
+    assert ceiling("anthropic", "claude-haiku-4-5", 1000, 10, batch=True) == card.batch.cost(dearest)
