@@ -128,7 +128,7 @@ def ceiling(
 ) -> Decimal:
     """The most a call of these sizes can cost, in USD: for reservations. Zero if no price is known.
 
-    Every input token is taken at its dearest: as a cache write where the model charges more for it, in a batch as a write
+    Every input token is taken at its dearest: as a cache write where the model charges more for it, in a batch as one
     for an hour, which is how rows are marked there (core/native/caching.py).
     """
     card = (overrides.get(model) if overrides else None) or card_for(provider, model)
