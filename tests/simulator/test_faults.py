@@ -164,14 +164,18 @@ def test_streams_that_fail_half_way(client, simulator):
     text = client.chat(stream=True).text
     assert '"error"' in text
     assert "[DONE]" not in text
+    # Each stream ends with its connection, which must not meet the next call in the moment it is closed.
+    client.session.close()
     assert "event: error" in client.message(stream=True).text
 
     for kind in ("stream_cut", "stream_reset"):
         simulator.config(faults=[{"kind": kind}])
+        client.session.close()
         with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.ConnectionError)):
             client.message(stream=True)
 
     simulator.config(faults=[{"kind": "stream_unfinished"}])
+    client.session.close()
     assert "message_stop" not in client.message(stream=True).text
 
 
