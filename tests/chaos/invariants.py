@@ -123,10 +123,10 @@ def _calls(trial: Trial, report: Report) -> list[str]:
             beyond += max(0, counts["calls"] - counted)
     if beyond > report.unknown:
         wrong.append(f"I5: {beyond} calls beyond those counted as attempts; {report.unknown} were of unknown outcome")
-    # In fair weather what ran succeeded; rows of a batch that was cancelled need not have run at all.
-    once = sum(row["status"] == "succeeded" for row in rows)
+    # Only rows that a cancel kept from running need not have run; any other row that did not is a fault.
+    once = sum(batch.count for batch in accepted) - sum(row["called_off"] for row in rows)
     if trial.weather == "fair" and not report.unknown and report.executed != once:
-        wrong.append(f"I5: {report.executed} calls were paid for, and {once} rows succeeded")
+        wrong.append(f"I5: {report.executed} calls were paid for, and {once} rows were to run")
     return wrong
 
 
@@ -201,4 +201,7 @@ SELECT 'webhook', id::text, attempts, due_at, lease_expires_at, NULL, status, la
 FROM webhook_delivery WHERE batch_id = ANY(%(batches)s::uuid[]) AND status <> 'delivered'
 """
 
-_ATTEMPTS = "SELECT batch_id, custom_id, attempts, status FROM completion WHERE batch_id = ANY(%(batches)s::uuid[])"
+_ATTEMPTS = """
+SELECT c.batch_id, c.custom_id, c.attempts, c.status = 'cancelled' AND batch.status = 'cancelled' AS called_off
+FROM completion c JOIN batch ON batch.id = c.batch_id WHERE c.batch_id = ANY(%(batches)s::uuid[])
+"""
