@@ -93,6 +93,10 @@ def submit(
     return _failed(principal, options, values, errors)
 
 
+#: Stands for a line that holds no request: ingest refuses it, where it would skip an empty one.
+_REFUSED = b"-"
+
+
 class _Lines:
     """The requests in a file's lines. A line that holds none is handed on as it is refused, and explained later."""
 
@@ -104,13 +108,16 @@ class _Lines:
     def __iter__(self) -> Iterator[bytes | dict[str, Any]]:
         depth = settings().max_depth + 1
         for number, line in enumerate(self._lines, 1):
+            if not line.strip():
+                yield line
+                continue
             row = self._row(line, depth)
             if isinstance(row, dict):
                 yield row
             else:
                 if len(self._wrong) < reading.MAX_REPORTED:
                     self._wrong[number] = row
-                yield b""
+                yield _REFUSED
 
     def _row(self, line: bytes, depth: int) -> dict[str, Any] | tuple[str, str | None, str]:
         """A row as ingest takes it, or code, param and message of what is wrong with the line."""
