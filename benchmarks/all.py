@@ -13,7 +13,7 @@ import time
 
 NAMES = (
     "throughput", "in_flight", "quota", "big_batch", "live_beside_batch", "fairness", "kill_recovery",
-    "gateway", "streams", "native",
+    "gateway", "streams", "native", "idle",
     "statistics", "logs", "monitoring_cost",
 )  # fmt: skip
 #: The dispatch engine's figures: options, and the minutes that they take on a quiet machine with 2 cores. One that

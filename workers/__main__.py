@@ -28,8 +28,9 @@ log = logging.getLogger("workers")
 #: Messages taken at once, by queue. Each is done when its rows are in hand, so this bounds nothing but the start
 #: statements. The queue that does not stand in line has consumers of its own: the others may all be waiting.
 CONSUMERS = {QUEUE: 8, FIRST_QUEUE: 2}
-#: How long an idle consumer sleeps between looks into Redis, in milliseconds.
-IDLE_MILLISECONDS = 20
+#: How long an idle consumer waits for a message before it looks whether it is to stop, in milliseconds: a stop waits
+#: as long, and each look costs an idle worker processor time.
+IDLE_MILLISECONDS = 1000
 
 
 def main() -> int:
@@ -65,7 +66,10 @@ def main() -> int:
     log.info("stopping: %d rows in hand", len(executor.in_hand))
     executor.draining = True
     for consumer in consumers:
-        consumer.stop(timeout=5_000)
+        # All end their wait at once, and not those for messages only after those for work.
+        for listener in consumer.consumers.values():
+            listener.stop()
+    gevent.joinall([gevent.spawn(consumer.stop, timeout=5_000) for consumer in consumers])
     drained = executor.drain(settings().drain_seconds)
     sampler.sample()
     tracing.shutdown()

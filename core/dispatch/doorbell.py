@@ -15,13 +15,14 @@ import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
+from core.dispatch.listener import Listener
 from core.settings import settings
 
 EXECUTE_SLICE = "execute_slice"
 EXECUTE_FIRST = "execute_first"
 DELIVER_WEBHOOK = "deliver_webhook"
 DRIVE_SHARD = "drive_shard"
-#: One queue for nearly all: each queue that a worker listens to is one more poll of Redis.
+#: One queue for nearly all: each queue that a worker listens to is one more wait in Redis.
 QUEUE = "doorbells"
 #: But this: slices of tenants that have little rung beside others who have much. They do not stand behind those.
 FIRST_QUEUE = "doorbells-first"
@@ -39,7 +40,11 @@ class Slice:
 
 
 class DoorbellBroker(RedisBroker):
-    """A broker without delay queues, which nobody here uses and every worker would poll."""
+    """A broker without delay queues, which nobody here uses and every worker would poll, and whose workers wait."""
+
+    @property
+    def consumer_class(self) -> type[Listener]:
+        return Listener
 
     def declare_queue(self, queue_name: str) -> None:
         if queue_name not in self.queues:
