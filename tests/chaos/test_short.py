@@ -42,5 +42,5 @@ def ground(server_directory: Path) -> Iterator[Ground]:
 )
 def test_the_invariants_hold_after(ground: Ground, fault: str, weather: str) -> None:
     seed = SEED + list(FAULTS).index(fault)
-    found = Trial(ground, seed, [FAULTS[fault]], ROWS, weather, down_seconds=1.5, submit_seconds=8.0).run()
+    found = Trial(ground, seed, [FAULTS[fault]], ROWS, weather, down_seconds=1.5, submit_seconds=15.0).run()
     assert not found.violations, report.table([found])

@@ -142,7 +142,7 @@ def test_a_wrong_line_is_explained_in_the_vendors_words() -> None:
     lines = [b"[]", b'{"custom_id": "a", "url": "/v1/chat/completions", "body": {"model": "x"}}']
     reader = file_batches._Lines(lines, file_batches.CHAT)
 
-    assert list(reader) == [b"", {"temperature": None, "model": "x", "custom_id": "a"}]
+    assert list(reader) == [b"-", {"temperature": None, "model": "x", "custom_id": "a"}]
     assert reader.explained(FieldError("", "empty", line=1)) == {
         "code": "invalid_json_line",
         "line": 1,
