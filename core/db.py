@@ -37,6 +37,7 @@ POOL_TIMEOUT_SECONDS = 5.0
 #: How a connection is made, and how soon either end gives up the other when its host falls silent (libpq's names;
 #: seconds, tcp_user_timeout in milliseconds). Without this a pulled cable would be noticed after a quarter of an hour.
 CONNECT: dict[str, Any] = {
+    "application_name": "llm-service",
     "connect_timeout": 5,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -79,6 +80,11 @@ _pools: _Pools | None = None
 _after_commit: WeakKeyDictionary[RawConnection, list[Callable[[], None]]] = WeakKeyDictionary()
 
 
+def name_connections(name: str) -> None:
+    """What the server knows the connections of this process by (`application_name`); before the first is opened."""
+    CONNECT["application_name"] = name
+
+
 def driver_url(url: str) -> str:
     """postgresql://... as SQLAlchemy wants it for psycopg 3."""
     for scheme in ("postgresql://", "postgres://"):
@@ -114,7 +120,7 @@ def _open(url: str) -> _Pools:
         max_size=POOL_SIZE,
         timeout=POOL_TIMEOUT_SECONDS,
         reconnect_timeout=5,
-        kwargs={"row_factory": dict_row, "application_name": "llm-service", **CONNECT},
+        kwargs={"row_factory": dict_row, **CONNECT},
         configure=_configure,
         open=True,
     )
@@ -124,7 +130,7 @@ def _open(url: str) -> _Pools:
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         pool_pre_ping=True,
-        connect_args={"application_name": "llm-service", **CONNECT},
+        connect_args=dict(CONNECT),
     )
     event.listen(engine, "connect", lambda connection, _record: _configure(connection))
     return _Pools(raw, engine)

@@ -18,7 +18,7 @@ from core.metrics_backlog import Backlog  # noqa: E402
 from core.metrics_dispatch import timed  # noqa: E402
 from scheduler import retention, tasks  # noqa: E402
 from scheduler.dispatch import Dispatcher  # noqa: E402
-from scheduler.leader import lead  # noqa: E402
+from scheduler.leader import lead, name_connections  # noqa: E402
 from scheduler.native import Native  # noqa: E402
 from scheduler.poller import Poller  # noqa: E402
 
@@ -28,6 +28,7 @@ log = logging.getLogger("scheduler")
 def main() -> int:
     logs.configure("scheduler")
     tracing.configure("scheduler")
+    name_connections()
     broker = make_broker()
     leading = threading.Event()
     work = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from launcher.house import wait_until
 from tests.chaos.faults.registry import GRACE_SECONDS, Strike, fault
@@ -70,21 +71,35 @@ def scheduler_kill(strike: Strike) -> None:
 @fault("scheduler", long=True)
 def scheduler_standby(strike: Strike) -> None:
     """SIGKILL of the leader while another stands by, which must lead within ten seconds."""
+    _another_leads_after(strike, strike.ground.kill)
+    strike.ground.start_process("scheduler")
+    strike.ground._wait_for("scheduler", 30.0)
+    strike.ground.stop("scheduler-2")
+
+
+@fault("scheduler", long=True)
+def scheduler_freeze(strike: Strike) -> None:
+    """SIGSTOP of the leader while another stands by, which must lead within ten seconds; then SIGCONT."""
+    _another_leads_after(strike, strike.ground.freeze)
+    strike.wait()
+    strike.ground.thaw("scheduler")
+    strike.wait(2.0)
+    strike.ground.stop("scheduler-2")
+
+
+def _another_leads_after(strike: Strike, what_happens: Callable[[str], None]) -> None:
     ground = strike.ground
+    wait_until(lambda: ground.leader_address() is not None, 30.0)
     ground.start_process("scheduler-2")
     ground._wait_for("scheduler-2", 30.0)
-    wait_until(lambda: ground.leader_address() is not None, 30.0)
     before = ground.leader_address()
-    ground.kill("scheduler")
+    what_happens("scheduler")
     struck = time.monotonic()
     try:
         wait_until(lambda: ground.leader_address() not in (None, before), TAKEOVER_SECONDS)
         strike.notes.append(f"led again after {time.monotonic() - struck:.1f} s")
     except TimeoutError:
-        strike.violations.append(f"nobody led {TAKEOVER_SECONDS:.0f} s after the leader's death")
-    ground.start_process("scheduler")
-    ground._wait_for("scheduler", 30.0)
-    ground.stop("scheduler-2")
+        strike.violations.append(f"nobody else led within {TAKEOVER_SECONDS:.0f} s")
 
 
 @fault("api")
