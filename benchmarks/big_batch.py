@@ -26,7 +26,8 @@ from benchmarks.common import (
 from benchmarks.options import Option, parse
 from benchmarks.report import Report
 from benchmarks.usage import MIB, MemoryWatch, processor_seconds
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 
 _ACCEPT_GOAL = 15_000.0
 _RESULTS_GOAL = 20_000.0

@@ -19,7 +19,8 @@ from typing import Any
 import requests
 
 from benchmarks import rows, usage
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 
 #: How long to wait between two looks at a batch: a twentieth of what it has taken so far, between these bounds. A look
 #: costs the house milliseconds, which must not be what is measured; what counts is `ended_at` anyway.

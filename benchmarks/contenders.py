@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import rows
-from launcher.house import Client, House, wait_until
+from launcher.client import Client, wait_until
+from launcher.house import House
 from launcher.local_http import status_of
 from launcher.ports import LOOPBACK, answers, free_port
 from launcher.process import ChildProcess

@@ -22,7 +22,8 @@ import yaml
 
 from benchmarks.common import checked, running_house, submit, wait_ended
 from benchmarks.options import Option, parse
-from launcher.house import Client, House, wait_until
+from launcher.client import Client, wait_until
+from launcher.house import House
 from launcher.ports import free_port
 from launcher.services import ROOT
 from monitoring import draw

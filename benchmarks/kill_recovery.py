@@ -23,7 +23,8 @@ from benchmarks.common import (
 )
 from benchmarks.options import RUNS, Option, parse
 from benchmarks.report import Report
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 
 _GOAL_SECONDS = 45.0
 _POLL_SECONDS = 0.1

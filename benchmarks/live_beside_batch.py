@@ -28,7 +28,8 @@ from benchmarks.common import (
 )
 from benchmarks.options import RUNS, Option, parse
 from benchmarks.report import Report
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 
 _RATIO_GOAL = 1.2
 _THREADS = 64

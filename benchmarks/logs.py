@@ -22,7 +22,8 @@ from benchmarks.report import Report
 from benchmarks.usage import MIB, MemoryWatch, processor_seconds
 from core import db, ids
 from core.logbook import search
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 
 _GOAL_MS = 100.0
 _GROWTH_GOAL_MIB = 64.0

@@ -20,7 +20,8 @@ from benchmarks.common import Done, all_succeeded, checked, new_tenant, pids, ru
 from benchmarks.options import RUNS, Option, parse
 from benchmarks.report import Report
 from benchmarks.usage import MIB, MemoryWatch, processor_seconds
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 
 #: Shares of the rows of the mixed batch. At 120,000 rows the first is more than one file of OpenAI's takes.
 SHARES = (("gpt-4o-mini", 7), ("gpt-4.1-mini", 2), ("claude-haiku-4-5", 3))

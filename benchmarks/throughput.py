@@ -27,7 +27,8 @@ from benchmarks.common import (
 from benchmarks.options import RUNS, Option, parse
 from benchmarks.report import Report
 from benchmarks.usage import MIB, MemoryWatch
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 
 #: What is asked of us, by the provider's latency in seconds.
 _ROWS_PER_SECOND_AT_ZERO = 2500.0

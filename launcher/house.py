@@ -11,84 +11,19 @@ from __future__ import annotations
 import itertools
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import requests
-
 from launcher import services
-from launcher.data_directory import DataDirectory, read_exports
+from launcher.client import Client, new_client, wait_until
+from launcher.data_directory import DataDirectory
 from launcher.ports import free_port
 from launcher.process import ChildProcess
 from launcher.servers import EmbeddedServer, Postgres, Valkey
 from simulator.handle import SimulatorHandle
-
-_POLL_SECONDS = 0.05
-
-
-class Client:
-    """A caller of the API with the keys of one project; each call gives the `requests.Response` as it is."""
-
-    def __init__(self, exports: Mapping[str, str]) -> None:
-        self.url = exports["LLM_SERVICE_URL"]
-        self.tenant_id = exports["LLM_SERVICE_TENANT_ID"]
-        self.project_id = exports["LLM_SERVICE_PROJECT_ID"]
-        self.token = exports["LLM_SERVICE_TOKEN"]
-        self.headers = {
-            "x-api-key": exports["LLM_SERVICE_API_KEY"],
-            "x-secret-key": exports["LLM_SERVICE_SECRET_KEY"],
-            "x-tenant-id": self.tenant_id,
-            "x-project-id": self.project_id,
-        }
-        self.session = requests.Session()
-        self.session.trust_env = False
-        self.session.headers.update(self.headers)
-
-    def get(self, path: str, **options: Any) -> requests.Response:
-        return self._call("GET", path, **options)
-
-    def post(self, path: str, json: Any = None, **options: Any) -> requests.Response:
-        return self._call("POST", path, json=json, **options)
-
-    def put(self, path: str, json: Any = None, **options: Any) -> requests.Response:
-        return self._call("PUT", path, json=json, **options)
-
-    def patch(self, path: str, json: Any = None, **options: Any) -> requests.Response:
-        return self._call("PATCH", path, json=json, **options)
-
-    def delete(self, path: str, **options: Any) -> requests.Response:
-        return self._call("DELETE", path, **options)
-
-    def wait_for_batch(self, batch_id: str, *, timeout_seconds: float = 60.0) -> dict[str, Any]:
-        """The batch object once it has ended; meanwhile, an API that is away is asked again.
-
-        Raises
-        ------
-        TimeoutError
-            It has not ended in time; the message holds the batch as it was last seen.
-        """
-        seen: dict[str, Any] = {}
-
-        def ended() -> bool:
-            try:
-                answer = self.get(f"/v1/batch/{batch_id}")
-            except requests.ConnectionError:
-                return False
-            if answer.status_code != 200:
-                return False
-            seen.update(answer.json())
-            return seen["status"] in {"completed", "failed", "cancelled", "expired"}
-
-        wait_until(ended, timeout_seconds, lambda: f"batch {batch_id} has not ended: {seen}")
-        return seen
-
-    def _call(self, method: str, path: str, **options: Any) -> requests.Response:
-        options.setdefault("timeout", 60)
-        return self.session.request(method, self.url + path, **options)
 
 
 class House:
@@ -189,18 +124,21 @@ class House:
         self._run("migrate", services.MIGRATE)
         for name in ("api", *(f"worker-{n}" for n in range(1, self._workers + 1)), "scheduler"):
             self.start_process(name)
-        self.client = self.new_client("demo")
         self.wait_ready(timeout_seconds)
+        self.client = self.new_client("demo")
 
     def _start_simulator(self) -> SimulatorHandle:
         return SimulatorHandle(**self._simulator_options)
 
     def new_client(self, tenant: str | None = None) -> Client:
-        """A client of a new tenant, with a project, a key, and both providers at the simulator."""
-        name = tenant or f"tenant {next(self._numbers)}"
-        file = self.directory / f"{name.replace(' ', '-')}.env"
-        self._run("seed", [sys.executable, "-m", "launcher.demo", str(file), name])
-        client = Client(read_exports(file) | {"LLM_SERVICE_URL": self.url})
+        """A client of a new tenant, with a project, a key, and both providers at the simulator; all over the API.
+
+        Raises
+        ------
+        RuntimeError
+            One of them was not made; the message holds the answer.
+        """
+        client = new_client(self.url, self.address.admin_token, tenant or f"tenant {next(self._numbers)}")
         self._clients.append(client)
         return client
 
@@ -326,14 +264,3 @@ class House:
             )
         if done.returncode != 0:
             raise RuntimeError(f"{name} ended with status {done.returncode}:\n{self.log(name)[-3000:]}")
-
-
-def wait_until(
-    condition: Callable[[], bool], timeout_seconds: float, otherwise: Callable[[], str] = lambda: "not in time"
-) -> None:
-    """Return once the condition holds; TimeoutError with the words of `otherwise` if it does not in time."""
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(otherwise())
-        time.sleep(_POLL_SECONDS)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.house import wait_until
+from launcher.client import wait_until
 from launcher.ports import LOOPBACK, answers, free_port
 from launcher.process import ChildProcess
 from launcher.services import ROOT

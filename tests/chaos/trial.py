@@ -15,12 +15,11 @@ from typing import Any
 import orjson
 import requests
 
-from launcher.house import Client, wait_until
+from launcher.client import Client, wait_until
 from tests.chaos import weather
 from tests.chaos.faults import Fault, Strike
 from tests.chaos.ground import Ground, let_pass
 from tests.e2e.batches import rows
-from tests.e2e.tenants import new_client
 
 #: The invariants hold so long after a fault's end (RELIABILITY.md section 3).
 SETTLE_SECONDS = 60.0
@@ -190,7 +189,7 @@ class Trial:
         # What lasts a minute is to strike in the middle of batches that last a minute.
         latency = SLOW_CALLS if any(fault.needs == "hosts" and fault.long for fault in self.faults) else CALLS
         simulator.config(latency={"kind": "uniform", **latency}, faults=WEATHERS[self.weather](rng), seed=self.seed)
-        clients = [new_client(self.ground, f"trial {self.seed} {side}") for side in ("left", "right")]
+        clients = [self.ground.new_client(f"trial {self.seed} {side}") for side in ("left", "right")]
         shares = (0.4, 0.3, 0.2, 0.1)
         for n, share in enumerate(shares):
             tenant = n % 2

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from launcher.house import Client, wait_until
+from launcher.client import Client, wait_until
 
 #: Two models of each provider, so that a batch has several lanes at each.
 MODELS = ("gpt-4o-mini", "claude-haiku-4-5", "gpt-4.1-mini", "claude-sonnet-4-5")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 from tests.canaries import WatchedHouse
-from tests.e2e.tenants import new_client
 
 
 @pytest.fixture(scope="package")
@@ -32,4 +32,4 @@ def calm_house(shared_house: House) -> House:
 @pytest.fixture
 def client(calm_house: House) -> Client:
     """A client of a tenant of this test's own, with both providers at the simulator."""
-    return new_client(calm_house)
+    return calm_house.new_client()

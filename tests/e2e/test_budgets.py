@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from launcher.house import Client, wait_until
+from launcher.client import Client, wait_until
 from tests.e2e.batches import check_counts, faults_of_results, results, rows, submit, wait_for, wait_for_end
 from tests.e2e.receiver import Receiver
 

@@ -15,7 +15,8 @@ import psycopg
 import pytest
 import redis
 
-from launcher.house import House, wait_until
+from launcher.client import wait_until
+from launcher.house import House
 from launcher.servers import Postgres
 from tests.canaries import secrets_of
 from tests.e2e.hostile_provider import FINAL, MODELS, REFUSING, STREAMS, HostileProvider

@@ -6,7 +6,8 @@ from bisect import bisect_right
 
 import pytest
 
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 from tests.e2e.batches import rows, submit, wait_for_end
 
 pytestmark = pytest.mark.e2e

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from launcher.house import Client, House, wait_until
+from launcher.client import Client, wait_until
+from launcher.house import House
 from tests.e2e.batches import check_counts, faults_of_results, nonce, results, rows, submit, wait_for, wait_for_end
-from tests.e2e.tenants import new_client
 
 pytestmark = pytest.mark.e2e
 
@@ -31,7 +31,7 @@ def test_after_a_crash_calls_of_unknown_outcome_are_repeated_or_failed_as_the_te
     # given: a tenant for whom nothing may be paid twice, and one who wants answers
     house.simulator.reset()
     house.simulator.config(latency=1.0)
-    careful, eager = new_client(house, "careful"), new_client(house, "eager")
+    careful, eager = house.new_client("careful"), house.new_client("eager")
     assert careful.patch("/v1/project", {"on_unknown_outcome": "fail"}).status_code == 200
     batches = {name: submit(client, rows(name, 60))["id"] for name, client in (("careful", careful), ("eager", eager))}
     wait_until(lambda: in_flight(house, "careful") >= 5 and in_flight(house, "eager") >= 5, 30)
@@ -64,7 +64,7 @@ def test_a_store_that_is_away_is_answered_503_and_batches_go_on_when_it_is_back(
     # given: a batch that runs
     house.simulator.reset()
     house.simulator.config(latency=0.5)
-    client = new_client(house, f"without {store}")
+    client = house.new_client(f"without {store}")
     batch_id = submit(client, rows(store, 150))["id"]
     wait_for(client, batch_id, lambda batch: batch["request_counts"]["succeeded"] >= 10)
     # when

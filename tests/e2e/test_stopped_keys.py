@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 from tests.e2e.batches import check_counts, faults_of_results, results, rows, submit, wait_for, wait_for_end
 
 pytestmark = pytest.mark.e2e

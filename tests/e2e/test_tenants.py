@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 from tests.e2e.batches import faults_of_results, results, rows, submit, wait_for_end
-from tests.e2e.tenants import new_client
 
 pytestmark = pytest.mark.e2e
 
 
 def test_no_tenant_meets_anothers_batches_results_providers_or_nonces(calm_house: House, client: Client) -> None:
     # given: two tenants with batches of the same custom ids at the same time
-    other = new_client(calm_house)
+    other = calm_house.new_client()
     mine = submit(client, rows("mine", 100))["id"]
     theirs = submit(other, rows("theirs", 100))["id"]
     wait_for_end(client, mine)

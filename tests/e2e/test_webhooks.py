@@ -8,7 +8,7 @@ import socket
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from launcher.house import Client, wait_until
+from launcher.client import Client, wait_until
 from tests.e2e.batches import rows, submit, wait_for_end
 from tests.e2e.receiver import Receiver
 

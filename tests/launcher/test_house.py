@@ -8,7 +8,8 @@ import psutil
 import pytest
 import requests
 
-from launcher.house import Client, House, wait_until
+from launcher.client import Client, wait_until
+from launcher.house import House
 
 pytestmark = pytest.mark.e2e
 

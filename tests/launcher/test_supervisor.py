@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from launcher import supervisor as supervisors
+from launcher.client import wait_until
 from launcher.console import Console
-from launcher.house import wait_until
 from launcher.process import ChildProcess
 from launcher.supervisor import HouseFailed, Program, StopRequested, Supervisor
 

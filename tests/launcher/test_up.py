@@ -17,8 +17,8 @@ import psutil
 import pytest
 import requests
 
+from launcher.client import Client, wait_until
 from launcher.data_directory import read_exports
-from launcher.house import Client, wait_until
 from launcher.ports import free_port
 from launcher.services import ROOT
 

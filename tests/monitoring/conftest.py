@@ -14,7 +14,8 @@ import pytest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from launcher.house import House, wait_until
+from launcher.client import wait_until
+from launcher.house import House
 from launcher.ports import free_port
 from tests.canaries import WatchedHouse
 from tests.e2e.batches import results, rows, submit

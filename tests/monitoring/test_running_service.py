@@ -15,7 +15,7 @@ import requests
 import yaml
 
 from core import catalogue
-from launcher.house import wait_until
+from launcher.client import wait_until
 from tests.e2e.receiver import Receiver
 from tests.monitoring import files
 from tests.monitoring.conftest import IDENTIFIER, NATIVE_ROWS, TENANT_LABELS, Busy, work

@@ -16,7 +16,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from core import tracing_otel
-from launcher.house import House, wait_until
+from launcher.client import wait_until
+from launcher.house import House
 from tests.e2e.batches import rows
 from tests.e2e.receiver import Receiver
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 from tests.canaries import WatchedHouse
-from tests.e2e.tenants import new_client
 
 #: From so many rows of a model on, `auto` goes native here.
 MIN_ROWS = 20
@@ -46,7 +46,7 @@ def native_house(shared_house: House) -> House:
 @pytest.fixture
 def client(native_house: House) -> Client:
     """A client of a tenant of this test's own, with both providers at the simulator under keys of its own."""
-    client = new_client(native_house)
+    client = native_house.new_client()
     number = next(_numbers)
     for provider_type, key in (("openai", f"sk-native-{number}"), ("anthropic", f"sk-ant-native-{number}")):
         assert client.post("/v1/providers", {"providerType": provider_type, "apiKey": key}).status_code == 200

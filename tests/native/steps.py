@@ -9,7 +9,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from launcher.house import House, wait_until
+from launcher.client import wait_until
+from launcher.house import House
 
 
 def shards(house: House, batch_id: str) -> list[dict[str, Any]]:

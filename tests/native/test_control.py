@@ -7,7 +7,8 @@ from collections import Counter
 
 import psycopg
 
-from launcher.house import Client, House, wait_until
+from launcher.client import Client, wait_until
+from launcher.house import House
 from tests.e2e.batches import check_counts, faults_of_results, results, rows, submit, wait_for, wait_for_end
 from tests.e2e.receiver import Receiver
 from tests.native.steps import shards, wait_for_shards, wait_until_clean, ways

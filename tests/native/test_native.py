@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 from tests.e2e.batches import check_counts, faults_of_results, results, rows, submit, wait_for, wait_for_end
 from tests.native.steps import (
     executed_twice,

@@ -11,7 +11,8 @@ import openai
 import pytest
 from openai.types import Batch
 
-from launcher.house import Client, House, wait_until
+from launcher.client import Client, wait_until
+from launcher.house import House
 from tests.e2e.batches import results, rows, submit, wait_for, wait_for_end
 from tests.e2e.receiver import Receiver
 from tests.native.steps import let_pass, shards, wait_for_shards, ways

@@ -7,7 +7,8 @@ from typing import Any
 import anthropic
 import pytest
 
-from launcher.house import House, wait_until
+from launcher.client import wait_until
+from launcher.house import House
 
 pytestmark = pytest.mark.e2e
 

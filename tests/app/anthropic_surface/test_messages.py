@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from pydantic import BaseModel
 
-from launcher.house import House, wait_until
+from launcher.client import wait_until
+from launcher.house import House
 
 pytestmark = pytest.mark.e2e
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 from tests.app.attempts import Attempts
 
 HELLO = [{"role": "user", "content": "hello nonce-attempts"}]

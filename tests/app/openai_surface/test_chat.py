@@ -13,7 +13,8 @@ import pytest
 from psycopg.rows import dict_row
 from pydantic import BaseModel
 
-from launcher.house import Client, House, wait_until
+from launcher.client import Client, wait_until
+from launcher.house import House
 
 MODELS = ("gpt-4o-mini", "claude-haiku-4-5")
 either_vendor = pytest.mark.parametrize("model", MODELS)

@@ -11,7 +11,8 @@ import openai
 import pytest
 import requests
 
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 from tests.app.openai_surface.test_chat import last_row
 from tests.app.openai_surface.test_files_and_batches import ended, line, lines_of, uploaded
 

@@ -8,7 +8,8 @@ from typing import Any
 import openai
 import pytest
 
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 
 MODELS = ("gpt-4o-mini", "claude-haiku-4-5")
 either_vendor = pytest.mark.parametrize("model", MODELS)

@@ -13,7 +13,8 @@ import pytest
 import requests
 from openai.types import Batch
 
-from launcher.house import Client, House, wait_until
+from launcher.client import Client, wait_until
+from launcher.house import House
 
 ENDED = {"failed", "completed", "expired", "cancelled"}
 MODELS = ("gpt-4o-mini", "claude-haiku-4-5")

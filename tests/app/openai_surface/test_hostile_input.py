@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from launcher.house import Client
+from launcher.client import Client
 
 #: (method, path, status of what does not exist)
 ROUTES = [

@@ -11,7 +11,8 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from launcher.house import Client, House
+from launcher.client import Client
+from launcher.house import House
 from tests.app.openai_surface.test_chat import WEATHER, last_row, said
 from tests.app.openai_surface.test_files_and_batches import batch_of, ended, line, lines_of, uploaded
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import psycopg
 import requests
 
-from launcher.house import Client
+from launcher.client import Client
 from tests.chaos.faults.registry import Strike, fault
 from tests.chaos.ground import let_pass
 from tests.e2e.batches import rows
-from tests.e2e.tenants import new_client
 
 #: What the server's disk must at least stay full for, in seconds.
 FULL_SECONDS = 3.0
@@ -18,7 +17,7 @@ FULL_SECONDS = 3.0
 @fault("postgres", needs="disks")
 def disk_full(strike: Strike) -> None:
     """No room where the data is (SQLSTATE 53100): what must be written waits, what comes in is answered 503."""
-    client = new_client(strike.ground, "of a full disk")
+    client = strike.ground.new_client("of a full disk")
     disk = strike.ground.disks["data"]
     disk.fill()
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from launcher import services
-from launcher.house import wait_until
+from launcher.client import wait_until
 from tests.chaos.faults.processes import TAKEOVER_SECONDS
 from tests.chaos.faults.registry import Strike, fault
 from tests.chaos.ground import let_pass

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 
-from launcher.house import wait_until
+from launcher.client import wait_until
 from tests.chaos.faults.registry import GRACE_SECONDS, Strike, fault
 from tests.e2e.batches import results, rows, submit
-from tests.e2e.tenants import new_client
 
 
 @fault("workers", long=True)
 def poison(strike: Strike) -> None:
     """A row that takes down whatever worker calls it: it ends as worker_crashed, and takes no other row with it."""
     ground = strike.ground
-    client = new_client(ground, "poison")
+    client = ground.new_client("poison")
     for name in ground.workers:
         ground.stop(name, GRACE_SECONDS)
         ground.instead[name] = "poison"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from launcher.house import wait_until
+from launcher.client import wait_until
 from tests.chaos.faults.registry import GRACE_SECONDS, Strike, fault
 from tests.chaos.ground import let_pass
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 import orjson
 import psycopg
 
-from launcher.house import wait_until
+from launcher.client import wait_until
 from tests.chaos.ground import let_pass
 from tests.chaos.native.points import CHANGING, Point
 from tests.chaos.trial import Planned, Report, Trial, uuids
 from tests.e2e.batches import rows
-from tests.e2e.tenants import new_client
 
 #: So long a point may take to be reached.
 REACH_SECONDS = 30.0
@@ -75,7 +74,7 @@ class NativeTrial(Trial):
         weather = CHANGING if self.weather == "changing" else ()
         simulator.config(faults=[*self.point.rules, *weather], seed=self.seed)
         shares = (0.6, 0.3, 0.1)
-        clients = [new_client(self.ground, f"native trial {self.seed} {side}") for side in ("left", "right")]
+        clients = [self.ground.new_client(f"native trial {self.seed} {side}") for side in ("left", "right")]
         for side, client in enumerate(clients):
             for provider_type, key in (
                 ("openai", f"sk-{self.seed}-{side}"),

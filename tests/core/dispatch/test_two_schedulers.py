@@ -9,7 +9,7 @@ import pytest
 
 from core import db
 from core.dispatch import claim
-from launcher.house import wait_until
+from launcher.client import wait_until
 from tests.core.dispatch.world import World, batch_row, check_counters, finish, leases
 
 pytestmark = pytest.mark.usefixtures("database_url")
