@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import select
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import Engine
 from sqlmodel import Session
 
+from core.db_connection import LightConnection, is_quiet
 from core.errors import Unavailable
 from core.settings import settings
 
@@ -67,7 +66,7 @@ class DatabaseFull(DatabaseDown):
 
 @dataclass(frozen=True)
 class _Pools:
-    raw: ConnectionPool[RawConnection]
+    raw: ConnectionPool[LightConnection]
     engine: Engine
 
     def close(self) -> None:
@@ -113,9 +112,9 @@ def _get() -> _Pools:
 
 
 def _open(url: str) -> _Pools:
-    raw: ConnectionPool[RawConnection] = ConnectionPool(
+    raw: ConnectionPool[LightConnection] = ConnectionPool(
         url,
-        connection_class=RawConnection,
+        connection_class=LightConnection,
         min_size=1,
         max_size=POOL_SIZE,
         timeout=POOL_TIMEOUT_SECONDS,
@@ -141,35 +140,19 @@ def _configure(connection: psycopg.Connection[Any]) -> None:
     connection.commit()
 
 
-def _take(pool: ConnectionPool[RawConnection]) -> RawConnection:
+def _take(pool: ConnectionPool[LightConnection]) -> LightConnection:
     """A connection of the pool's that the server has not ended while it was idle.
 
     So a server that was restarted costs no caller an error: nothing was sent yet, and a new connection does as well.
     """
     held = pool.getconn()
-    if _is_quiet(held):
+    if is_quiet(held):
         return held
     held.close()
     pool.putconn(held)
     # The other idle ones are as dead.
     pool.drain()
     return pool.getconn()
-
-
-def _is_quiet(connection: RawConnection) -> bool:
-    """True if there is nothing to read on an idle connection; a look without waiting, some microseconds."""
-    poll = _poll()
-    poll.register(connection.pgconn.socket, select.POLLIN)
-    return not poll.poll(0)
-
-
-def _poll() -> select.poll:
-    """The system's own poll object: gevent's goes by way of its event loop, which a look without waiting need not."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is None or not monkey.is_module_patched("select"):
-        return select.poll()
-    plain: select.poll = monkey.get_original("select", "poll")()
-    return plain
 
 
 @contextmanager
@@ -186,17 +169,34 @@ def connection(tenant_id: UUID | None = None) -> Iterator[RawConnection]:
     DatabaseFull
         Its disk is full: reading goes on, writing waits for room.
     """
-    with _pooled() as held:
-        actions = _after_commit[held] = []
+    with _after_commits() as held:
         if tenant_id is not None:
             held.execute(_SCOPE, (TENANT_ROLE, str(tenant_id)))
         yield held
-    for action in actions:
+
+
+@contextmanager
+def one_trip() -> Iterator[RawConnection]:
+    """A connection with the platform's view on which all statements of the block are sent together and are one
+    transaction, committed at the block's end and rolled back on an error.
+
+    It is the pipeline's own, implicit transaction: BEGIN and COMMIT would each be one more wait. Asking for a
+    statement's rows in the block waits for them. Raises DatabaseDown, DatabaseFull as `connection` does.
+    """
+    with _after_commits() as held:
+        held.autocommit = True
         try:
-            action()
-        except Exception:
-            # The transaction stands; whoever asked for it must not hear of a failure and repeat it.
-            log.exception("what follows a commit failed")
+            with held.pipeline():
+                try:
+                    yield held
+                except BaseException:
+                    # The pipeline's end would commit what the server has run.
+                    held.close()
+                    raise
+        finally:
+            # A connection that was left in mid-statement by a killed greenlet is closed by the pool.
+            if held.info.transaction_status is TransactionStatus.IDLE:
+                held.autocommit = False
 
 
 @contextmanager
@@ -216,7 +216,21 @@ def single_statement() -> Iterator[RawConnection]:
 
 
 @contextmanager
-def _pooled() -> Iterator[RawConnection]:
+def _after_commits() -> Iterator[LightConnection]:
+    """A connection of the pool's for one transaction; what `after_commit` was given is done when it has committed."""
+    with _pooled() as held:
+        actions = _after_commit[held] = []
+        yield held
+    for action in actions:
+        try:
+            action()
+        except Exception:
+            # The transaction stands; whoever asked for it must not hear of a failure and repeat it.
+            log.exception("what follows a commit failed")
+
+
+@contextmanager
+def _pooled() -> Iterator[LightConnection]:
     pool = _get().raw
     try:
         held = _take(pool)

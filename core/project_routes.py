@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from dataclasses import dataclass
 from uuid import UUID
 
 from core import db
 from core.identity import Principal
 from core.routing import ConnectionRef, Route, Target, fallbacks, route
+from core.short_cache import ShortCache
 
-#: A change of a provider or a mapping is seen by every process within this time, in seconds.
-KEPT_SECONDS = 2.0
+#: A change of a provider or a mapping is seen by every process within both together, in seconds.
+KEPT_SECONDS = 1.5
+GRACE_SECONDS = 0.5
 _KEPT_PROJECTS = 5_000
 
 
@@ -32,22 +32,16 @@ class ProjectRoutes:
         return fallbacks(model, mapping=self.mapping, connections=self.connections)
 
 
-_lock = threading.Lock()
-_kept: dict[UUID, tuple[float, ProjectRoutes]] = {}
+_kept: ShortCache[UUID, ProjectRoutes] = ShortCache(
+    seconds=KEPT_SECONDS, grace_seconds=GRACE_SECONDS, size=_KEPT_PROJECTS
+)
 
 
 def of(principal: Principal, *, fresh: bool = False) -> ProjectRoutes:
-    """The routes of a project, at most KEPT_SECONDS old; `fresh` reads them now."""
-    now = time.monotonic()
-    found = _kept.get(principal.project_id)
-    if found is not None and not fresh and now - found[0] < KEPT_SECONDS:
-        return found[1]
-    routes = _read(principal)
-    with _lock:
-        if len(_kept) >= _KEPT_PROJECTS:
-            _kept.clear()
-        _kept[principal.project_id] = (now, routes)
-    return routes
+    """The routes of a project, at most KEPT_SECONDS + GRACE_SECONDS old; `fresh` reads them now."""
+    if fresh:
+        return _kept.renew(principal.project_id, lambda: _read(principal))
+    return _kept.get(principal.project_id, lambda: _read(principal))
 
 
 def _read(principal: Principal) -> ProjectRoutes:

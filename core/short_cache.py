@@ -47,6 +47,13 @@ class ShortCache(Generic[K, V]):
             return held[1]
         return future.result()
 
+    def renew(self, key: K, load: Callable[[], V]) -> V:
+        """The value from `load()` now, for who knows that it has changed; what it raises is raised."""
+        now = time.monotonic()
+        value = load()
+        self._keep(key, now, value)
+        return value
+
     def _load(self, key: K, load: Callable[[], V], future: Future[V], now: float) -> V:
         try:
             value = load()
@@ -55,14 +62,21 @@ class ShortCache(Generic[K, V]):
             # A killed greenlet must not kill those that waited for it.
             future.set_exception(error if isinstance(error, Exception) else Unavailable())
             raise
-        # It is as old as the moment before it was read; and to the end of the dict, so that the first is the oldest.
+        self._keep(key, now, value)
+        self._loading.pop(key, None)
+        future.set_result(value)
+        return value
+
+    def _keep(self, key: K, now: float, value: V) -> None:
+        """Keep what was read no earlier than `now`, unless something later is there."""
+        held = self._values.get(key)
+        if held is not None and held[0] > now + self._seconds:
+            return
+        # To the end of the dict, so that the first is the oldest.
         self._values.pop(key, None)
         self._values[key] = (now + self._seconds, value)
         while len(self._values) > self._size:
             self._values.pop(next(iter(self._values)), None)
-        self._loading.pop(key, None)
-        future.set_result(value)
-        return value
 
     def forget(self, key: K) -> None:
         """Drop one value."""

@@ -73,21 +73,19 @@ def recorder() -> Recorder[LiveRow]:
 
 
 def _write(rows: list[LiveRow]) -> None:
-    with db.connection() as connection:
-        # An id that was given before may have been written: the reply was lost.
-        again = any(row.id is not None for row in rows)
+    # An id that was given before may have been written: the reply was lost.
+    again = any(row.id is not None for row in rows)
+    for row in rows:
+        if row.id is None:
+            row.id = _new_id()
+    # Waited for twice, for the budgets and for the commit: every caller waits that long.
+    with db.one_trip() as connection:
+        written = connection.execute(_INSERT, (orjson.dumps([_values(row) for row in rows]).decode(),))
+        new = {found["id"] for found in written} if again else {row.id for row in rows}
         for row in rows:
-            if row.id is None:
-                row.id = _new_id(connection)
-        # Sent together and waited for twice, for the budgets and for the commit: every caller waits that long.
-        with connection.pipeline():
-            written = connection.execute(_INSERT, (orjson.dumps([_values(row) for row in rows]).decode(),))
-            new = {found["id"] for found in written} if again else {row.id for row in rows}
-            for row in rows:
-                if row.on_commit is not None:
-                    row.on_commit(connection)
-            _sums(row for row in rows if row.id in new).write(connection)
-            connection.commit()
+            if row.on_commit is not None:
+                row.on_commit(connection)
+        _sums(row for row in rows if row.id in new).write(connection)
 
 
 def _sums(rows: Iterable[LiveRow]) -> Sums:
@@ -115,11 +113,12 @@ def _sums(rows: Iterable[LiveRow]) -> Sums:
     return sums
 
 
-def _new_id(connection: db.RawConnection) -> int:
+def _new_id() -> int:
     """The next id of this process's block. Only the recorder's thread asks, so there is no lock."""
     global _block, _next
     if _next >= BLOCK_SIZE:
-        _block, _next = new_block(connection), 0
+        with db.connection() as connection:
+            _block, _next = new_block(connection), 0
     _next += 1
     return (_block << BLOCK_BITS) + _next - 1
 

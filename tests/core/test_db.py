@@ -46,3 +46,45 @@ def test_both_ends_give_up_a_host_that_fell_silent_within_a_quarter_of_a_minute(
         parameters = psycopg.conninfo.conninfo_to_dict(connection.info.dsn)
     assert int(parameters["tcp_user_timeout"] or 0) <= 15_000
     assert int(parameters["keepalives_idle"] or 0) <= 15
+
+
+def test_one_trip_is_one_transaction() -> None:
+    # given a table, and a trip that ends well
+    with db.connection() as connection:
+        connection.execute("CREATE TABLE trip (n int PRIMARY KEY)")
+    done: list[str] = []
+    with db.one_trip() as connection:
+        connection.execute("INSERT INTO trip VALUES (1)")
+        counted = connection.execute("SELECT count(*) AS n FROM trip")
+        connection.execute("INSERT INTO trip VALUES (2)")
+        db.after_commit(connection, lambda: done.append("one"))
+        assert counted.fetchone() == {"n": 1}
+        assert done == []
+    assert (_numbers(), done) == ([1, 2], ["one"])
+
+    # when others fail: by a statement, by a statement whose rows nobody asked for, and by code after all went well
+    with pytest.raises(psycopg.errors.UniqueViolation), db.one_trip() as connection:
+        connection.execute("INSERT INTO trip VALUES (3)")
+        connection.execute("INSERT INTO trip VALUES (1) RETURNING n").fetchone()
+    with pytest.raises(psycopg.errors.UniqueViolation), db.one_trip() as connection:
+        connection.execute("INSERT INTO trip VALUES (4)")
+        connection.execute("INSERT INTO trip VALUES (1)")
+        db.after_commit(connection, lambda: done.append("two"))
+    with pytest.raises(ZeroDivisionError), db.one_trip() as connection:
+        connection.execute("INSERT INTO trip VALUES (5)")
+        connection.execute("SELECT 1").fetchone()
+        raise ZeroDivisionError
+
+    # then nothing of them is there, and connections are what they were
+    assert (_numbers(), done) == ([1, 2], ["one"])
+    with pytest.raises(ZeroDivisionError), db.connection() as connection:
+        connection.execute("INSERT INTO trip VALUES (6)")
+        raise ZeroDivisionError
+    assert _numbers() == [1, 2]
+    with db.connection() as connection:
+        connection.execute("DROP TABLE trip")
+
+
+def _numbers() -> list[int]:
+    with db.connection() as connection:
+        return [row["n"] for row in connection.execute("SELECT n FROM trip ORDER BY n")]

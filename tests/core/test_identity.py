@@ -246,3 +246,25 @@ def test_the_cache_is_bounded_and_keeps_no_errors() -> None:
     # then the oldest was dropped and is loaded again, the newest is not
     assert cache.get(0, lambda: 99) == 99
     assert cache.get(4, lambda: 99) == 4
+
+
+def test_what_is_renewed_outlasts_what_was_read_before() -> None:
+    # given a load that began before a change
+    cache: ShortCache[str, str] = ShortCache(seconds=10, grace_seconds=0, size=2)
+    loading, go_on = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        loading.set()
+        go_on.wait(10)
+        return "before"
+
+    thread = threading.Thread(target=cache.get, args=("k", slow))
+    thread.start()
+    loading.wait(10)
+
+    # when whoever made the change renews the value, and the load ends after it
+    assert cache.renew("k", lambda: "after") == "after"
+    go_on.set()
+    thread.join(10)
+
+    assert cache.get("k", lambda: "asked again") == "after"
