@@ -7,6 +7,7 @@ import hmac
 from flask import g, request
 
 from app import rate_limits
+from app.application import this_request
 from core import identity
 from core.errors import Unauthenticated
 from core.settings import settings
@@ -29,9 +30,11 @@ def require_project(face: rate_limits.Face = rate_limits.ietf) -> None:
     ----------
     face : how the answer tells of limits.
     """
-    if request.method == "OPTIONS":
+    asked = this_request()
+    if asked.method == "OPTIONS":
         return
-    given = [request.headers.get(name, "") for name in HEADERS.values()]
+    headers = asked.headers
+    given = [headers.get(name, "") for name in HEADERS.values()]
     if not all(given):
         raise Unauthenticated
     rate_limits.admit(identity.authenticate(*given), face)

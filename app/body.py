@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import IO, Any
 
 import gevent
 from flask import g, request
 
+from app.application import this_request
 from core import json_input
 from core.errors import FieldError, InvalidInput, TooLarge
 from core.settings import settings
@@ -42,14 +43,16 @@ def chunks(limit: int, observe: Callable[[bytes], object] | None = None) -> Iter
     InvalidInput
         It is encoded, or its sender is too slow.
     """
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    asked = this_request()
+    length = asked.content_length
+    if asked.headers.get("content-encoding", "identity").lower() != "identity":
         raise InvalidInput(detail="Send the body without a content-encoding.")
-    if (request.content_length or 0) > limit:
+    if (length or 0) > limit:
         raise _too_long(limit)
     read = 0
     started = time.monotonic()
-    while True:
-        chunk = _read()
+    while read != length:
+        chunk = _read(asked.stream)
         if not chunk:
             break
         read += len(chunk)
@@ -62,20 +65,21 @@ def chunks(limit: int, observe: Callable[[bytes], object] | None = None) -> Iter
             observe(chunk)
         yield chunk
     # The server hands over what it got: half an upload must not pass for a whole one.
-    if request.content_length is not None and read < request.content_length:
+    if length is not None and read < length:
         raise _cut_short()
 
 
-def _read() -> bytes:
+def _read(stream: IO[bytes]) -> bytes:
     """The next piece, empty at the end; what the server finds wrong with the framing is the sender's fault."""
     try:
-        with gevent.Timeout(GRACE_SECONDS, InvalidInput(detail="The body stopped arriving.")):
-            piece: bytes = request.stream.read(CHUNK_BYTES)
-    except InvalidInput:
-        raise
+        with gevent.Timeout(GRACE_SECONDS) as too_long:
+            return stream.read(CHUNK_BYTES)
+    except gevent.Timeout as timeout:
+        if timeout is not too_long:
+            raise
+        raise InvalidInput(detail="The body stopped arriving.") from None
     except Exception as error:
         raise _cut_short() from error
-    return piece
 
 
 def _cut_short() -> InvalidInput:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from flask import Flask
-
 from app import anthropic_surface, openai_surface, openapi, operations, problems, rate_limits, telemetry, vendor_routes
+from app.application import Application
 from app.resources import (
     admin,
     batches,
@@ -37,9 +36,9 @@ RESOURCES = (
 )
 
 
-def create_app() -> Flask:
+def create_app() -> Application:
     """The WSGI application. It opens nothing: stores are connected at first use, after the server forked."""
-    app = Flask(__name__, static_folder=None)
+    app = Application(__name__, static_folder=None)
     # A path with two slashes is no route; the default answers it with a redirect to another one.
     app.url_map.merge_slashes = False
     telemetry.register(app)

@@ -50,8 +50,11 @@ def post_worker_init(worker: Any) -> None:
 
 def worker_exit(server: Any, worker: Any) -> None:
     """Close what the process opened."""
-    from core import db, tracing
+    from app import telemetry
+    from core import db, metrics_calls, tracing
 
+    telemetry.fold()
+    metrics_calls.fold()
     tracing.shutdown()
     db.configure(None)
 

@@ -6,6 +6,8 @@ Both change only how bytes leave and when a connection without a request is clos
 from __future__ import annotations
 
 import select
+import time
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
@@ -13,11 +15,15 @@ import gevent
 from gevent import monkey
 from gunicorn import util
 from gunicorn.http import wsgi
+from gunicorn.http.message import HeaderPolicy
 from gunicorn.workers.ggevent import GeventWorker
+
+from core.sockets import send_all
 
 #: How long a connection may stay without a request while the process stops, in seconds: one that was just opened has
 #: its request on the way.
 _LAST_REQUEST_SECONDS = 0.5
+_KEPT_PEERS = 10_000
 
 
 class OneWrite(wsgi.Response):
@@ -37,11 +43,8 @@ class OneWrite(wsgi.Response):
         self.headers_sent = True
 
     def _emit_body(self, data: bytes) -> None:
-        if not self._head:
-            super()._emit_body(data)
-            return
         head, self._head = self._head, b""
-        self.sock.sendall(head + (b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data))
+        send_all(self.sock, head + (b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data))
 
     def write_file(self, respiter: Any) -> None:
         self.send_headers()
@@ -61,6 +64,47 @@ class OneWrite(wsgi.Response):
 
 # gunicorn has no setting for it.
 wsgi.Response = OneWrite
+
+
+class _Date:
+    """The Date of answers as gunicorn writes it, made once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._text = ""
+
+    def __call__(self, timestamp: float | None = None) -> str:
+        now = int(time.time() if timestamp is None else timestamp)
+        if now != self._second:
+            self._text = _http_date(now)
+            self._second = now
+        return self._text
+
+
+_http_date = util.http_date
+util.http_date = _Date()
+
+_base_environ = lru_cache(maxsize=1)(wsgi.base_environ)
+wsgi.base_environ = lambda settings: dict(_base_environ(settings))
+
+_is_trusted = HeaderPolicy._peer_is_trusted_proxy
+_trusted: dict[str, bool] = {}
+
+
+def _peer_is_trusted_proxy(request: Any) -> bool:
+    """gunicorn's own answer, kept by address: it parses the address anew with every request."""
+    peer = request.peer_addr
+    if not isinstance(peer, tuple):
+        return bool(_is_trusted(request))
+    found = _trusted.get(peer[0])
+    if found is None:
+        if len(_trusted) >= _KEPT_PEERS:
+            _trusted.clear()
+        found = _trusted[peer[0]] = bool(_is_trusted(request))
+    return found
+
+
+HeaderPolicy._peer_is_trusted_proxy = _peer_is_trusted_proxy
 
 
 class Worker(GeventWorker):

@@ -8,6 +8,7 @@ from functools import lru_cache
 import redis
 from flask import Response
 
+from app import telemetry
 from app.answers import answer
 from app.openapi import OpenBlueprint
 from core import crypto, db, metrics
@@ -45,6 +46,7 @@ def readyz() -> Response:
 @blueprint.response(200, {"type": "string"}, content_type="text/plain")
 def answer_scrape() -> Response:
     """Prometheus metrics, added up over all processes that share PROMETHEUS_MULTIPROC_DIR."""
+    telemetry.fold()
     return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 

@@ -57,8 +57,9 @@ def _add_headers(response: Response) -> Response:
         return response
     window: project_limit.Window | None = g.get("window")
     quotas = [] if window is None else [Quota(PROJECT, window.limit, window.remaining, window.reset_seconds)]
-    if "meter" in g:
-        quotas += meter().quotas()
+    told: Meter | None = g.get("meter")
+    if told is not None:
+        quotas += told.quotas()
     if quotas:
         face(response, quotas)
     return response

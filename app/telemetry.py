@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter as Count
+from collections import defaultdict, deque
 
 import structlog
 from flask import Flask, Response, g, has_request_context, request
 from prometheus_client import Counter, Histogram
 
+from app.application import this_request
 from core import ids, tracing
+from core.metrics import observe_many
 
 REQUESTS = Counter("llm_service_http_requests_total", "HTTP requests answered.", ["method", "route", "status"])
 DURATION = Histogram(
@@ -22,6 +26,11 @@ DURATION = Histogram(
 #: An id that a caller brings along is taken over when it is harmless in a log and in a header.
 _CALLERS_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}\Z")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+#: method, route, status and seconds of requests answered since the last `fold`; more than MAX_WAITING are not left.
+_answered: deque[tuple[str, str, int, float]] = deque()
+MAX_WAITING = 1000
 
 
 def register(app: Flask) -> None:
@@ -43,37 +52,55 @@ def request_id() -> str:
 
 def _begin() -> None:
     g.started = time.perf_counter()
-    structlog.contextvars.bind_contextvars(request_id=request_id())
-    g.span = tracing.root(
-        f"{_method()} {_route()}",
+    found = request_id()
+    structlog.contextvars.bind_contextvars(request_id=found)
+    method, route = _kind()
+    span = tracing.root(
+        f"{method} {route}",
         tracing.SERVER,
-        trace=request_id(),
-        http__request__method=_method(),
-        http__route=_route(),
-        llm_service__request_id=request_id(),
+        trace=found,
+        http__request__method=method,
+        http__route=route,
+        llm_service__request_id=found,
     )
-    g.span.__enter__()
+    g.span = span
+    span.__enter__()
 
 
-def _method() -> str:
-    return request.method if request.method in _METHODS else "other"
-
-
-def _route() -> str:
-    """The template, never the path: an id must not become a label."""
-    return request.url_rule.rule if request.url_rule is not None else "unmatched"
+def _kind() -> tuple[str, str]:
+    """Method and route. The route is the template, never the path: an id must not become a label."""
+    asked = this_request()
+    method, rule = asked.method, asked.url_rule
+    return method if method in _METHODS else "other", rule.rule if rule is not None else "unmatched"
 
 
 def _end(response: Response) -> Response:
-    response.headers["x-request-id"] = request_id()
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    route, method = _route(), _method()
-    g.span.set({"http.response.status_code": response.status_code})
-    if response.status_code >= 500:
-        g.span.failed(str(response.status_code))
-    REQUESTS.labels(method, route, str(response.status_code)).inc()
-    DURATION.labels(method, route).observe(time.perf_counter() - g.get("started", time.perf_counter()))
+    headers, status = response.headers, response.status_code
+    headers["x-request-id"] = request_id()
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    span: tracing.Span = g.span
+    span.set({"http.response.status_code": status})
+    if status >= 500:
+        span.failed(str(status))
+    now = time.perf_counter()
+    _answered.append((*_kind(), status, now - g.get("started", now)))
+    if len(_answered) >= MAX_WAITING:
+        fold()
     return response
+
+
+def fold() -> None:
+    """Add the requests that were answered to the metrics; done once a second, and before they are shown."""
+    answers: Count[tuple[str, str, int]] = Count()
+    durations: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for _ in range(len(_answered)):
+        method, route, status, seconds = _answered.popleft()
+        answers[method, route, status] += 1
+        durations[method, route].append(seconds)
+    for (method, route, status), count in answers.items():
+        REQUESTS.labels(method, route, str(status)).inc(count)
+    for kind, seconds_each in durations.items():
+        observe_many(DURATION.labels(*kind), seconds_each)
 
 
 def _leave(_error: BaseException | None) -> None:

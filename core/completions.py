@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -109,7 +109,7 @@ class Attempts(Generic[Answer]):
     def _try(self, attempt: Attempt[Answer], make: MakeCall[Answer], deadline: float) -> None:
         route = attempt.route
         try:
-            attempt.connection = connection = connections.load(UUID(route.connection.id))
+            attempt.connection = connection = connections.load(_id_of(route.connection.id))
         except NotFound:
             attempt.outcome = Failure(reason=FailureReason.NOT_CONFIGURED, message="the provider was removed")
             return
@@ -242,6 +242,11 @@ def ceiling(found: Sequence[Route], params: dict[str, Any]) -> Decimal:
     )
 
 
+@lru_cache(maxsize=4096)
+def _id_of(connection: str) -> UUID:
+    return UUID(connection)
+
+
 def provider_failed(route: Route, failure: Failure) -> ProviderFailed:
     """The error that tells the caller why no provider answered."""
     return ProviderFailed(
@@ -304,7 +309,7 @@ def record(
         model=model or attempt.route.model,
         model_called=attempt.route.model,
         provider=attempt.route.provider,
-        connection_id=UUID(attempt.route.connection.id),
+        connection_id=_id_of(attempt.route.connection.id),
         request_id=request_id,
         request_sha256=hashlib.sha256(body).digest(),
         request=body.decode(),

@@ -74,6 +74,9 @@ class _Call(NamedTuple):
 MAX_WAITING = 1000
 
 _waiting: deque[_Call] = deque()
+#: provider and seconds of each live call's wait for the limiter; and the live calls that run
+_waits: deque[tuple[str, float]] = deque()
+_in_flight = [0]
 _lock = threading.Lock()
 
 
@@ -126,8 +129,8 @@ class LiveCall:
         self._started_at = time.perf_counter()
         self._runs = True
         self._span = tracing.call(operation, provider, model)
-        LIMITER_WAIT.labels(labels.provider(provider)).observe(waited_seconds)
-        IN_FLIGHT.labels("live").inc()
+        _waits.append((provider, waited_seconds))
+        _in_flight[0] += 1
 
     def first_chunk(self) -> None:
         """The first event of a streamed answer is there."""
@@ -146,7 +149,7 @@ class LiveCall:
         if self._runs:
             self._runs = False
             self._span.end()
-            IN_FLIGHT.labels("live").dec()
+            _in_flight[0] -= 1
 
     def __enter__(self) -> LiveCall:
         return self
@@ -162,6 +165,13 @@ def fold() -> None:
         inputs: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
         outputs: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
         answers: Count[tuple[str, int | None]] = Count()
+        waits: defaultdict[str, list[float]] = defaultdict(list)
+        for _ in range(len(_waits)):
+            provider, waited_seconds = _waits.popleft()
+            waits[labels.provider(provider)].append(waited_seconds)
+        for provider, each in waits.items():
+            observe_many(LIMITER_WAIT.labels(provider), each)
+        IN_FLIGHT.labels("live").set(_in_flight[0])
         for _ in range(len(_waiting)):
             call = _waiting.popleft()
             durations[call.operation, call.provider, call.model, call.error_type].append(call.seconds)

@@ -14,6 +14,7 @@ from core.egress.decode import decoded
 from core.egress.errors import ConnectionLost, EgressError
 from core.egress.policy import Url, parse
 from core.egress.wire import Headers, Reading, request_head
+from core.sockets import send_all
 
 #: The most bytes of a body, decompressed, that a call takes unless told otherwise.
 MAX_BYTES = 64 * 1024 * 1024
@@ -252,7 +253,7 @@ class _Call:
                 body.send(self._head, self._put)
             elif len(body) <= _ONE_PIECE_BYTES:
                 self.clock.arm(sock)
-                sock.sendall(self._head + body)
+                send_all(sock, self._head + body)
             else:
                 self._put(self._head)
                 self._put(body)
