@@ -63,24 +63,38 @@ def test_one_trip_is_one_transaction() -> None:
     assert (_numbers(), done) == ([1, 2], ["one"])
 
     # when others fail: by a statement, by a statement whose rows nobody asked for, and by code after all went well
-    with pytest.raises(psycopg.errors.UniqueViolation), db.one_trip() as connection:
-        connection.execute("INSERT INTO trip VALUES (3)")
-        connection.execute("INSERT INTO trip VALUES (1) RETURNING n").fetchone()
-    with pytest.raises(psycopg.errors.UniqueViolation), db.one_trip() as connection:
-        connection.execute("INSERT INTO trip VALUES (4)")
-        connection.execute("INSERT INTO trip VALUES (1)")
-        db.after_commit(connection, lambda: done.append("two"))
-    with pytest.raises(ZeroDivisionError), db.one_trip() as connection:
-        connection.execute("INSERT INTO trip VALUES (5)")
-        connection.execute("SELECT 1").fetchone()
-        raise ZeroDivisionError
+    def refused() -> None:
+        with db.one_trip() as connection:
+            connection.execute("INSERT INTO trip VALUES (3)")
+            connection.execute("INSERT INTO trip VALUES (1) RETURNING n").fetchone()
 
-    # then nothing of them is there, and connections are what they were
-    assert (_numbers(), done) == ([1, 2], ["one"])
-    with pytest.raises(ZeroDivisionError), db.connection() as connection:
-        connection.execute("INSERT INTO trip VALUES (6)")
-        raise ZeroDivisionError
-    assert _numbers() == [1, 2]
+    def refused_at_the_end() -> None:
+        with db.one_trip() as connection:
+            connection.execute("INSERT INTO trip VALUES (4)")
+            connection.execute("INSERT INTO trip VALUES (1)")
+            db.after_commit(connection, lambda: done.append("two"))
+
+    def given_up() -> None:
+        with db.one_trip() as connection:
+            connection.execute("INSERT INTO trip VALUES (5)")
+            connection.execute("SELECT 1").fetchone()
+            raise ZeroDivisionError
+
+    def given_up_elsewhere() -> None:
+        with db.connection() as connection:
+            connection.execute("INSERT INTO trip VALUES (6)")
+            raise ZeroDivisionError
+
+    for fail, error in (
+        (refused, psycopg.errors.UniqueViolation),
+        (refused_at_the_end, psycopg.errors.UniqueViolation),
+        (given_up, ZeroDivisionError),
+        # then connections are what they were
+        (given_up_elsewhere, ZeroDivisionError),
+    ):
+        with pytest.raises(error):
+            fail()
+        assert (_numbers(), done) == ([1, 2], ["one"])
     with db.connection() as connection:
         connection.execute("DROP TABLE trip")
 
