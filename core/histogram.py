@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 import struct
-import sys
-from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
-from itertools import accumulate
-from operator import add, mul
+from collections.abc import Iterable, Sequence
+from functools import cache
+from itertools import accumulate, zip_longest
+from operator import mul
+from typing import NamedTuple
 
 BUCKETS_PER_OCTAVE = 8
 #: 2^22 ms are 70 minutes: longer than any call may last.
@@ -60,8 +60,15 @@ class Histogram:
         return "".join(pieces) or "0"
 
 
-def counts_of(sent: bytes) -> Sequence[int]:
-    """The count in each bucket, from the first to the last that has any, of a stored number or a sum of such.
+class Counts(NamedTuple):
+    """How many durations lie in each bucket, from the last that has any down to the first."""
+
+    last: int
+    counts: Sequence[int]
+
+
+def counts_of(sent: bytes) -> Counts:
+    """The counts of a stored number or of a sum of such.
 
     Parameters
     ----------
@@ -69,36 +76,49 @@ def counts_of(sent: bytes) -> Sequence[int]:
     """
     there, power, _, _ = _HEAD.unpack_from(sent)
     if not there:
-        return ()
-    # Zeros at the end are not sent, nor those before the first digit.
-    digits = array("H", bytes(2 * (-(power + 1) % 3)) + sent[_HEAD.size :] + bytes(2 * (power + 1 - there)))
-    if sys.byteorder == "little":
-        digits.byteswap()
-    digits.reverse()
-    low, middle, high = digits[0::3], digits[1::3], digits[2::3]
-    if not any(middle) and not any(high):
-        return low
-    return [a + _BASE * b + _BASE * _BASE * c for a, b, c in zip(low, middle, high, strict=True)]
+        return NOTHING
+    last, before = divmod(power, 3)
+    # Zeros before the first digit are not sent, nor those at the end.
+    digits = bytes(2 * (2 - before)) + sent[_HEAD.size :] + bytes(2 * (-(there + 2 - before) % 3))
+    buckets = len(digits) // 6
+    counts: Sequence[int] = _lower_digits(buckets).unpack(digits)
+    # Few buckets pass 9,999, so that this is a matter of the low digit most times.
+    if digits[2::6].count(0) < buckets or digits[3::6].count(0) < buckets:
+        counts = [two if two < _BASE else two - (two >> 16) * (0x10000 - _BASE) for two in counts]
+    if digits[0::6].count(0) < buckets or digits[1::6].count(0) < buckets:
+        high = struct.unpack(f"!{3 * buckets}H", digits)[::3]
+        counts = [count + _BASE * _BASE * digit for count, digit in zip(counts, high, strict=True)]
+    return Counts(last, counts)
 
 
-def added(one: Sequence[int], other: Sequence[int]) -> Sequence[int]:
-    """The counts of both together."""
-    short, long = sorted((one, other), key=len)
-    return [*map(add, short, long), *long[len(short) :]]
+@cache
+def _lower_digits(buckets: int) -> struct.Struct:
+    """Reads the two lower digits of each bucket as one integer of 32 bits."""
+    return struct.Struct("!" + "xxI" * buckets)
 
 
-def percentiles(counts: Sequence[int], shares: Sequence[float]) -> list[float | None]:
+def added(them: Iterable[Counts]) -> Counts:
+    """The counts of all together."""
+    found = list(them)
+    last = max((one.last for one in found), default=0)
+    columns = zip_longest(*((0,) * (last - one.last) + tuple(one.counts) for one in found), fillvalue=0)
+    return Counts(last, [*map(sum, columns)])
+
+
+def percentiles(found: Counts, shares: Sequence[float]) -> list[float | None]:
     """Milliseconds that each share (0 to 1) of the durations does not pass; None if there are none."""
-    seen = list(accumulate(counts))
+    seen = list(accumulate(found.counts))
     if not seen or not seen[-1]:
         return [None] * len(shares)
-    return [_MIDDLES[bisect_left(seen, max(1, math.ceil(share * seen[-1])))] for share in shares]
+    total = seen[-1]
+    # Counted from the longest: as many are longer as do not have to be within the share.
+    return [_MIDDLES[found.last - bisect_left(seen, total - max(1, math.ceil(share * total)) + 1)] for share in shares]
 
 
-def mean(counts: Sequence[int]) -> float | None:
+def mean(found: Counts) -> float | None:
     """Milliseconds, each duration taken as the middle of its bucket; None if there are none."""
-    total = sum(counts)
-    return sum(map(mul, _MIDDLES, counts)) / total if total else None
+    total = sum(found.counts)
+    return sum(map(mul, _MIDDLES[found.last :: -1], found.counts)) / total if total else None
 
 
 def _middle(bucket: int) -> float:
@@ -106,3 +126,5 @@ def _middle(bucket: int) -> float:
 
 
 _MIDDLES = [_middle(bucket) for bucket in range(LAST + 1)]
+
+NOTHING = Counts(0, ())

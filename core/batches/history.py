@@ -41,12 +41,12 @@ def recent(connection: RawConnection, principal: Principal) -> dict[tuple[str, s
     found = {}
     for row in rows:
         calls = int(row["calls"])
-        latency = histogram.counts_of(row["latency"]) if row["latency"] else ()
+        latency = histogram.counts_of(row["latency"]) if row["latency"] else histogram.NOTHING
         mean_ms = histogram.mean(latency)
         found[row["provider"], row["model"]] = Recent(
             calls,
             float(row["output_tokens"]) / calls if calls >= ENOUGH_CALLS else None,
-            mean_ms / 1000 if mean_ms is not None and sum(latency) >= ENOUGH_CALLS else None,
+            mean_ms / 1000 if mean_ms is not None and sum(latency.counts) >= ENOUGH_CALLS else None,
         )
     return found
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from decimal import Decimal
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from psycopg.types.numeric import DecimalBinaryDumper
 
 from core import db
-from core.histogram import LAST, RELATIVE_ERROR, Histogram, added, counts_of, mean, percentiles
+from core.histogram import LAST, NOTHING, RELATIVE_ERROR, Counts, Histogram, added, counts_of, mean, percentiles
 
 durations = st.lists(st.floats(1.0, 4e6), min_size=1, max_size=200)
 
@@ -30,8 +29,8 @@ def _sent(stored: int) -> bytes:
     return bytes(DecimalBinaryDumper(Decimal).dump(Decimal(stored)) or b"")
 
 
-def _sparse(counts: Sequence[int]) -> Counter[int]:
-    return Counter({bucket: count for bucket, count in enumerate(counts) if count})
+def _sparse(found: Counts) -> Counter[int]:
+    return Counter({found.last - place: count for place, count in enumerate(found.counts) if count})
 
 
 @given(durations, st.lists(st.floats(0.0, 1.0), min_size=1, max_size=4))
@@ -48,7 +47,7 @@ def test_stored_numbers_add_up_as_histograms_do(one: list[float], other: list[fl
     stored = [int(_of(values).stored()) * times for values in (one, other)]
     expected = Counter({bucket: count * times for bucket, count in _of(one + other).counts.items()})
     assert _sparse(counts_of(_sent(sum(stored)))) == expected
-    assert _sparse(added(*(counts_of(_sent(number)) for number in stored))) == expected
+    assert _sparse(added(counts_of(_sent(number)) for number in stored)) == expected
 
 
 def test_what_is_out_of_range_is_counted_at_its_ends() -> None:
@@ -59,7 +58,7 @@ def test_what_is_out_of_range_is_counted_at_its_ends() -> None:
 
 def test_of_nothing_there_are_no_percentiles() -> None:
     assert percentiles(counts_of(_sent(int(Histogram().stored()))), [0.5, 0.9]) == [None, None]
-    assert percentiles([], [0.5]) == [None]
+    assert percentiles(NOTHING, [0.5]) == [None]
 
 
 @pytest.mark.usefixtures("database_url")
@@ -83,4 +82,4 @@ def test_the_mean_is_within_the_stated_error(values: list[float]) -> None:
 
 
 def test_nothing_has_no_mean() -> None:
-    assert mean([]) is None
+    assert mean(NOTHING) is None
