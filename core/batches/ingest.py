@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
+from types import TracebackType
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +18,7 @@ from psycopg.types.json import Jsonb
 from core import catalogue, db, tracing
 from core.batches.options import BatchOptions
 from core.batches.reading import Reader, Router, Row
+from core.beside import Beside
 from core.errors import FieldError, InvalidInput, TooLarge
 from core.identity import Principal
 from core.ids import BLOCK_BITS, new_id
@@ -37,6 +40,8 @@ class _Lane:
     id: int
     route: Route
     names_tier: bool
+    #: what COPY gets between a row's custom_id, the model as the row names it, and its digest
+    columns: str
     rows: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -67,11 +72,9 @@ def submit(
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = '15min'")
         created_at = _insert_batch(connection, principal, batch_id, options)
         writer = _Writer(connection, principal, batch_id, created_at, options)
-        for chunk in reader.chunks(rows):
-            for row in writer.taken(chunk):
-                reader.refuse_repeated(row)
-            if not reader.errors:
-                writer.write(chunk)
+        with _Ahead(reader, writer) as ahead:
+            for chunk in reader.chunks(rows):
+                ahead.write(chunk)
         if reader.errors:
             raise InvalidInput(
                 reader.errors, f"{reader.bad_rows} of {reader.count} rows are not valid; nothing was kept."
@@ -89,6 +92,43 @@ def submit(
     span.belongs_to(name)
     span.set({"llm_service.batch_id": name, "llm_service.rows": reader.count})
     return batch_id
+
+
+class _Ahead:
+    """Has one chunk written while the next is read: the database and this process work at the same time."""
+
+    def __init__(self, reader: Reader, writer: _Writer) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._under_way: Beside[list[Row]] | None = None
+
+    def write(self, chunk: list[Row]) -> None:
+        """Begin with this chunk once the last one is written. Raises what went wrong with the last one."""
+        self._finish()
+        self._under_way = Beside(lambda: self._write(chunk))
+
+    def __enter__(self) -> _Ahead:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self._finish()
+        elif self._under_way is not None:
+            # Nobody else may use the connection before, not even to roll back.
+            self._under_way.wait()
+
+    def _write(self, chunk: list[Row]) -> list[Row]:
+        """Write a chunk unless something is wrong with the batch; the rows whose custom_id was used before."""
+        repeated = self._writer.taken(chunk)
+        if not repeated and not self._reader.errors:
+            self._writer.write(chunk)
+        return repeated
+
+    def _finish(self) -> None:
+        if self._under_way is not None:
+            under_way, self._under_way = self._under_way, None
+            for row in under_way.result():
+                self._reader.refuse_repeated(row)
 
 
 class _Writer:
@@ -125,7 +165,7 @@ class _Writer:
         return taken
 
     def write(self, chunk: list[Row]) -> None:
-        completions: list[bytes] = []
+        completions: list[str] = []
         requests: list[bytes] = []
         middle = f"\t{self._owner}{self.principal.project_id}\t{self.batch_id}\t"
         request_middle = f"\t{self._owner}".encode()
@@ -137,15 +177,14 @@ class _Writer:
             lane.output_tokens += row.estimated_output
             digest = hashlib.sha256(row.body).hexdigest()
             completions.append(
-                f"{row_id}{middle}{_escape(row.custom_id)}\t{_escape(row.model)}\t{_escape(row.route.model)}"
-                f"\t{row.route.provider}\t{row.route.connection.id}\t\\\\x{digest}"
-                f"\t{row.estimated_input}\t{row.estimated_output}\n".encode()
+                f"{row_id}{middle}{_escape(row.custom_id)}\t{_escape(row.model)}{lane.columns}{digest}"
+                f"\t{row.estimated_input}\t{row.estimated_output}\n"
             )
             # JSON as orjson writes it has no raw control characters; only backslashes mean something to COPY.
             requests.append(b"%d%s%s\n" % (row_id, request_middle, row.body.replace(b"\\", b"\\\\")))
         with self.connection.cursor() as cursor:
             with cursor.copy(_COPY_COMPLETION) as copy:
-                copy.write(b"".join(completions))
+                copy.write("".join(completions).encode())
             with cursor.copy(_COPY_REQUEST) as copy:
                 for part in _joined(requests):
                     copy.write(part)
@@ -209,7 +248,8 @@ class _Writer:
         if lane is None:
             if len(self.lanes) >= MAX_LANES:
                 raise TooLarge(f"a batch takes at most {MAX_LANES} different models; split it")
-            lane = self.lanes[key] = _Lane(new_block(self.connection), found, row.names_tier)
+            columns = f"\t{_escape(found.model)}\t{found.provider}\t{found.connection.id}\t\\\\x"
+            lane = self.lanes[key] = _Lane(new_block(self.connection), found, row.names_tier, columns)
         return lane
 
 
@@ -226,12 +266,13 @@ _COPY_COMPLETION = (
 )
 _COPY_REQUEST = "COPY completion_request (completion_id, created_at, tenant_id, body) FROM STDIN"
 
+_TO_ESCAPE = re.compile(r"[\\\t\n\r]").search
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def _escape(text: str) -> str:
     """A value in COPY's text format."""
-    return text.translate(_ESCAPES) if not text.isalnum() else text
+    return text.translate(_ESCAPES) if _TO_ESCAPE(text) else text
 
 
 def _joined(parts: list[bytes], size: int = 256) -> Iterator[bytes]:

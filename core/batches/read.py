@@ -240,7 +240,11 @@ def money_text(value: Decimal | None) -> str | None:
     """US dollars as plain decimal text: no exponent, no zeros that say nothing."""
     if value is None:
         return None
-    text = format(value, "f")
+    return plain_decimal(format(value, "f"))
+
+
+def plain_decimal(text: str) -> str:
+    """The same of a decimal that is text already, without an exponent, as PostgreSQL writes it."""
     return (text.rstrip("0").rstrip(".") or "0") if "." in text else text
 
 

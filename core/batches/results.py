@@ -9,9 +9,11 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from psycopg.rows import args_row
 
 from core import db, partitions
-from core.batches.read import money_text, time_text
+from core.batches.read import plain_decimal
+from core.beside import ahead
 from core.errors import NotFound, NotYetAvailable
 from core.identity import Principal
 from core.ids import BLOCK_BITS
@@ -56,17 +58,25 @@ def rows(principal: Principal, batch_id: UUID, *, partial: bool = False) -> Iter
                 (batch_id, principal.tenant_id),
             )
         ]
-    return _rows(principal, batch["created_at"], lanes)
+    return _rows(_pages(principal, batch["created_at"], lanes))
 
 
-def _rows(principal: Principal, created_at: datetime, lanes: list[_Lane]) -> Iterator[bytes]:
+def _rows(pages: Iterator[list[_Ended]]) -> Iterator[bytes]:
+    for page in ahead(pages):
+        yield from map(_result, page)
+
+
+def _pages(principal: Principal, created_at: datetime, lanes: list[_Lane]) -> Iterator[list[_Ended]]:
     size = FIRST_PAGE_ROWS
     for lane in lanes:
         next_id, end = lane.first_id, lane.first_id + lane.total
         while next_id < end:
             # A transaction a page: a slow reader must not hold one open.
-            with db.connection(principal.tenant_id) as connection:
-                found = connection.execute(
+            with (
+                db.connection(principal.tenant_id) as connection,
+                connection.cursor(row_factory=args_row(_Ended)) as cursor,
+            ):
+                found = cursor.execute(
                     _PAGE.format(
                         completion=partitions.holding(connection, "completion", created_at),
                         response=partitions.holding(connection, "completion_response", created_at),
@@ -78,19 +88,45 @@ def _rows(principal: Principal, created_at: datetime, lanes: list[_Lane]) -> Ite
                         "limit": size,
                     },
                 ).fetchall()
-            yield from map(_result, found)
+            if found:
+                yield found
             if len(found) < size:
                 break
-            next_id = found[-1]["id"] + 1
-            read = sum(len(row["response"] or "") for row in found)
+            next_id = found[-1].id + 1
+            read = sum(len(row.response or "") for row in found)
             size = max(1, min(MAX_PAGE_ROWS, PAGE_BYTES * len(found) // max(read, 1), size * 4))
 
 
-# The ids of a lane are one range of the primary key.
+@dataclass(slots=True)
+class _Ended:
+    """A row that has ended, as PostgreSQL writes its values: most of them go out as they come in."""
+
+    id: int
+    custom_id: str
+    status: str
+    model: str
+    provider: str
+    processing: str
+    attempts: int
+    request_sha256: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+    cost_usd: str | None
+    error_type: str | None
+    error_message: str | None
+    provider_status: int | None
+    started_at: str | None
+    ended_at: str | None
+    response: str | None
+
+
+# The ids of a lane are one range of the primary key. The columns stand in the order of _Ended's fields.
 _PAGE = """
-SELECT c.id, custom_id, status, c.model, provider, processing, attempts, request_sha256,
-       input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_usd,
-       error_type, error_message, provider_status, started_at, ended_at, response.body AS response
+SELECT c.id, custom_id, status, c.model, provider, processing, attempts, encode(request_sha256, 'hex'),
+       input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_usd::text,
+       error_type, error_message, provider_status, started_at::text, ended_at::text, response.body
 FROM {completion} AS c
 LEFT JOIN {response} AS response ON response.completion_id = c.id AND response.tenant_id = c.tenant_id
 WHERE c.tenant_id = %(tenant)s AND c.id >= %(first)s AND c.id < %(end)s AND c.status <> 'pending'
@@ -99,30 +135,38 @@ LIMIT %(limit)s
 """
 
 
-def _result(row: dict[str, Any]) -> bytes:
-    succeeded = row["status"] == RowStatus.SUCCEEDED
+def _result(row: _Ended) -> bytes:
+    succeeded = row.status == RowStatus.SUCCEEDED
     return orjson.dumps(
         {
-            "custom_id": row["custom_id"],
-            "status": row["status"],
+            "custom_id": row.custom_id,
+            "status": row.status,
             # Already JSON: it travels through as it is.
-            "response": orjson.Fragment(row["response"]) if succeeded and row["response"] is not None else None,
+            "response": orjson.Fragment(row.response) if succeeded and row.response is not None else None,
             "error": None if succeeded else _error(row),
             "usage": _usage(row),
-            "cost_usd": money_text(row["cost_usd"]),
-            "model": row["model"],
-            "provider": row["provider"],
-            "attempts": row["attempts"],
-            "processing": row["processing"],
-            "request_sha256": bytes(row["request_sha256"]).hex() if row["request_sha256"] else None,
-            "started_at": time_text(row["started_at"]),
-            "ended_at": time_text(row["ended_at"]),
+            "cost_usd": None if row.cost_usd is None else plain_decimal(row.cost_usd),
+            "model": row.model,
+            "provider": row.provider,
+            "attempts": row.attempts,
+            "processing": row.processing,
+            "request_sha256": row.request_sha256,
+            "started_at": _time_text(row.started_at),
+            "ended_at": _time_text(row.ended_at),
         }
     )
 
 
-def _error(row: dict[str, Any]) -> dict[str, Any]:
-    reason = row["error_type"] or _REASON_OF_STATUS.get(row["status"], FailureReason.INTERNAL)
+def _time_text(value: str | None) -> str | None:
+    """RFC 3339 with microseconds, as `read.time_text`, of PostgreSQL's text in UTC: 2026-11-28 03:11:46.12+00."""
+    if value is None:
+        return None
+    whole, _, fraction = value[:-3].partition(".")
+    return f"{whole[:10]}T{whole[11:]}.{fraction:0<6}Z"
+
+
+def _error(row: _Ended) -> dict[str, Any]:
+    reason = row.error_type or _REASON_OF_STATUS.get(row.status, FailureReason.INTERNAL)
     try:
         retryable = FailureReason(reason).retryable
     except ValueError:
@@ -130,22 +174,25 @@ def _error(row: dict[str, Any]) -> dict[str, Any]:
         retryable = False
     return {
         "type": reason,
-        "message": row["error_message"] or "",
-        "provider_status": row["provider_status"],
+        "message": row.error_message or "",
+        "provider_status": row.provider_status,
         "retryable": retryable,
     }
 
 
 #: Rows that were swept before they started carry no cause of their own.
-_REASON_OF_STATUS = {RowStatus.CANCELLED: FailureReason.CANCELLED, RowStatus.EXPIRED: FailureReason.EXPIRED}
+_REASON_OF_STATUS: dict[str, FailureReason] = {
+    RowStatus.CANCELLED: FailureReason.CANCELLED,
+    RowStatus.EXPIRED: FailureReason.EXPIRED,
+}
 
 
-def _usage(row: dict[str, Any]) -> dict[str, int] | None:
-    if row["input_tokens"] is None:
+def _usage(row: _Ended) -> dict[str, int] | None:
+    if row.input_tokens is None:
         return None
     return {
-        "input_tokens": row["input_tokens"],
-        "output_tokens": row["output_tokens"] or 0,
-        "cached_tokens": row["cached_tokens"] or 0,
-        "reasoning_tokens": row["reasoning_tokens"] or 0,
+        "input_tokens": row.input_tokens,
+        "output_tokens": row.output_tokens or 0,
+        "cached_tokens": row.cached_tokens or 0,
+        "reasoning_tokens": row.reasoning_tokens or 0,
     }

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from core import db
-from core.batches import results
+from core.batches import read, results
 from core.errors import NotFound, NotYetAvailable
 from core.identity import Principal
 from core.ids import BLOCK_BITS, new_id
@@ -174,3 +174,11 @@ def test_a_strangers_results_do_not_exist(principal: Principal) -> None:
     batch_id = _ended(principal, total=0)
     with pytest.raises(NotFound):
         results.rows(new_principal(), batch_id, partial=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-11-28 03:11:46.123456+00", "2026-11-28 03:11:46.12+00", "2026-11-28 03:11:46+00", "2026-01-01 00:00:00+00"],
+)
+def test_times_are_written_as_everywhere_else(text: str) -> None:
+    assert results._time_text(text) == read.time_text(datetime.fromisoformat(text))
