@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 from flask import Response
@@ -54,7 +55,7 @@ def of_service_error(error: errors.ServiceError) -> Response:
         # Meant for the operator: its text is not for callers.
         return of_unexpected(error)
     hints = retry_hints(kind.retry, getattr(error, "retry_after_seconds", None))
-    return _answer(kind.status, _message(error), hints)
+    return _answer(kind.status, _message(error), hints, _details(error))
 
 
 def of_http_exception(error: HTTPException) -> Response:
@@ -101,11 +102,18 @@ def _message(error: errors.ServiceError) -> str:
     return error.detail
 
 
+def _details(error: errors.ServiceError) -> dict[str, Any] | None:
+    """What tells the package's tool runner to send whole conversations: nothing is kept here between two requests."""
+    if isinstance(error, errors.InvalidInput) and any(found.pointer == "/thread" for found in error.errors):
+        return {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+    return None
+
+
 def _sentence(found: errors.FieldError) -> str:
     place = found.pointer.lstrip("/?").replace("/", ".")
     return f"{place}: {found.message}" if place else found.message
 
 
-def _answer(status: int, message: str, headers: dict[str, str]) -> Response:
-    body = orjson.dumps(error_object(status, message, request_id()))
+def _answer(status: int, message: str, headers: dict[str, str], details: dict[str, Any] | None = None) -> Response:
+    body = orjson.dumps(error_object(status, message, request_id(), details))
     return Response(body, status, headers, mimetype="application/json")

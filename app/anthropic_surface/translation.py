@@ -34,6 +34,7 @@ def params_of(body: Mapping[str, Any], *, counting: bool = False) -> tuple[Messa
     if wrong or route is None:
         raise InvalidInput(wrong or [FieldError("/model", "Field required")])
     params.betas = request.headers.get("anthropic-beta")
+    params.version = request.headers.get("anthropic-version")
     return params, route
 
 

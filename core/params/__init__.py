@@ -14,6 +14,8 @@ __all__ = ["FIELDS", "MAX_ERRORS", "validate"]
 
 #: the longest model name; it is stored and indexed
 MAX_MODEL_CHARS = 256
+#: more than anybody takes; OpenAI's own limit is in its adapter
+MAX_STOPS = 1000
 
 Check = Callable[[Any, list[FieldError]], None]
 
@@ -145,11 +147,19 @@ def _object(field: str) -> Check:
     return check
 
 
+def _text_or_object(field: str) -> Check:
+    def check(value: Any, errors: list[FieldError]) -> None:
+        if type(value) is not str and type(value) is not dict:
+            errors.append(FieldError(f"/{field}", "must be a string or an object"))
+
+    return check
+
+
 def _stop(value: Any, errors: list[FieldError]) -> None:
     if type(value) is str:
         return
-    if type(value) is not list or len(value) > 4 or not all(type(each) is str for each in value):
-        errors.append(FieldError("/stop", "must be a string or a list of at most 4 strings"))
+    if type(value) is not list or len(value) > MAX_STOPS or not all(type(each) is str for each in value):
+        errors.append(FieldError("/stop", f"must be a string or a list of at most {MAX_STOPS} strings"))
 
 
 def _logit_bias(value: Any, errors: list[FieldError]) -> None:
@@ -223,7 +233,8 @@ _SHARED: dict[str, Check] = {
     "messages": _checked_later,
     "temperature": _number("temperature", 0, 2),
     "top_p": _number("top_p", 0, 1),
-    "max_tokens": _integer("max_tokens", 1),
+    # Claude takes 0, which only warms its prompt cache
+    "max_tokens": _integer("max_tokens", 0),
     "max_completion_tokens": _integer("max_completion_tokens", 1),
     "n": _integer("n", 1, 128),
     "stream": _boolean("stream"),
@@ -263,6 +274,9 @@ _CHECKS: dict[str, Check] = {
     "thinking": _thinking,
     "top_k": _integer("top_k", 0),
     "cache_control": _object("cache_control"),
+    "container": _text_or_object("container"),
+    "context_management": _object("context_management"),
+    "diagnostics": _object("diagnostics"),
 }
 _OPEN_CHECKS = {**_SHARED, "n": _integer("n", 1), "stream_options": _object("stream_options")}
 

@@ -14,6 +14,10 @@ MAX_ERRORS = 100
 NAME_RULE = "must be 1 to 64 letters, digits, underscores or dashes"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
+#: Anthropic's; OpenAI takes half as many characters
+TOOL_NAME_RULE = "must be 1 to 128 letters, digits, underscores or dashes"
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
+
 _ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
 _TEXT_ROLES = frozenset({"developer", "system", "user"})
 _PARTS = {
@@ -34,6 +38,11 @@ def escape(field: str) -> str:
 def is_name(value: object) -> bool:
     """True for a name as functions, tools and schemas have it."""
     return type(value) is str and _NAME.match(value) is not None
+
+
+def is_tool_name(value: object) -> bool:
+    """True for a name as some vendor's functions and tools have it."""
+    return type(value) is str and _TOOL_NAME.match(value) is not None
 
 
 def check_messages(messages: list[Any], errors: list[FieldError], *, open_fields: bool = False) -> None:

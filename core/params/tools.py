@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from core.errors import FieldError
-from core.params.messages import MAX_ERRORS, NAME_RULE, is_name
+from core.params.messages import MAX_ERRORS, TOOL_NAME_RULE, is_tool_name
 
-#: OpenAI's limit
-MAX_TOOLS = 128
+#: more than anybody takes; OpenAI's own limits are in its adapter
+MAX_TOOLS = 1000
 
 
 def check_tools(value: Any, errors: list[FieldError]) -> None:
@@ -46,8 +46,8 @@ def check_functions(value: Any, errors: list[FieldError]) -> None:
 
 
 def _check_function(function: dict[str, Any], pointer: str, errors: list[FieldError]) -> None:
-    if not is_name(function.get("name")):
-        errors.append(FieldError(f"{pointer}/name", NAME_RULE))
+    if not is_tool_name(function.get("name")):
+        errors.append(FieldError(f"{pointer}/name", TOOL_NAME_RULE))
     if function.get("description") is not None and type(function["description"]) is not str:
         errors.append(FieldError(f"{pointer}/description", "must be a string"))
     if function.get("parameters") is not None and type(function["parameters"]) is not dict:

@@ -12,7 +12,7 @@ from core.catalogue import ModelInfo, Support
 from core.errors import FieldError, InvalidInput
 from core.providers import anthropic_answer
 from core.providers.anthropic_messages import translate_messages
-from core.providers.anthropic_native import MessagesParams
+from core.providers.anthropic_native import CLAUDE_OPTIONS, MessagesParams
 from core.providers.anthropic_stream import AnthropicStream, NativeStream
 from core.providers.anthropic_thinking import put_thinking
 from core.providers.anthropic_tools import put_tools
@@ -38,7 +38,7 @@ _TRANSLATED = frozenset(
     {
         "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "n", "stop",
         "reasoning_effort", "thinking", "response_format", "tools", "tool_choice", "parallel_tool_calls", "user",
-        "safety_identifier", "service_tier", "prompt_cache_options", "cache_control", "stream",
+        "safety_identifier", "service_tier", "prompt_cache_options", "cache_control", "stream", *CLAUDE_OPTIONS,
     }
 )  # fmt: skip
 #: they change nothing about the answer, and our own log keeps them: accepted and not sent
@@ -120,10 +120,12 @@ class Anthropic:
 
 
 def _headers(body: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
+    # A caller who names the older version gets what it allows.
     sampled = "temperature" in body or "top_p" in body or "top_k" in body
+    older = isinstance(params, MessagesParams) and params.version == VERSION_WITH_SAMPLING
     headers = {
         "content-type": "application/json",
-        "anthropic-version": VERSION_WITH_SAMPLING if sampled else VERSION,
+        "anthropic-version": VERSION_WITH_SAMPLING if sampled or older else VERSION,
     }
     if isinstance(params, MessagesParams) and params.betas:
         headers["anthropic-beta"] = params.betas
@@ -143,21 +145,27 @@ def translate(params: Mapping[str, Any], model: ModelInfo) -> tuple[dict[str, An
     errors += over_output_limit(params, model)
 
     most = model.max_output_tokens
-    wanted = params.get("max_completion_tokens") or params.get("max_tokens")
-    body["max_tokens"] = wanted or min(DEFAULT_MAX_TOKENS, most or DEFAULT_MAX_TOKENS)
+    wanted = params.get("max_completion_tokens")
+    if wanted is None:
+        wanted = params.get("max_tokens")
+    # 0 only warms the prompt cache.
+    body["max_tokens"] = min(DEFAULT_MAX_TOKENS, most or DEFAULT_MAX_TOKENS) if wanted is None else wanted
     stop = params.get("stop")
     if stop:
         body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
     if params.get("tools"):
         put_tools(body, params, model, errors)
-    thinks = put_thinking(body, params, model, errors, limited=bool(wanted))
+    thinks = put_thinking(body, params, model, errors, limited=wanted is not None)
     _put_sampling(body, params, model, errors, thinks=thinks)
 
     wanted_form = params.get("response_format")
     if wanted_form:
         if wanted_form["type"] == "json_schema":
-            schema = wanted_form["json_schema"].get("schema")
-            body.setdefault("output_config", {})["format"] = {"type": "json_schema", "schema": schema or {}}
+            schema = wanted_form["json_schema"].get("schema") or {}
+            about = wanted_form["json_schema"].get("description")
+            if about and "description" not in schema:
+                schema = {**schema, "description": about}
+            body.setdefault("output_config", {})["format"] = {"type": "json_schema", "schema": schema}
         elif wanted_form["type"] == "json_object":
             system.append({"type": "text", "text": _JSON_ONLY})
     if system:
@@ -175,6 +183,9 @@ def translate(params: Mapping[str, Any], model: ModelInfo) -> tuple[dict[str, An
         else:
             errors.append(FieldError("/service_tier", f"{model.id} does not take service_tier '{tier}'"))
     _put_caching(body, params)
+    for field in CLAUDE_OPTIONS:
+        if params.get(field):
+            body[field] = params[field]
     return body, errors
 
 

@@ -117,12 +117,12 @@ def _tool_id(given: str) -> str:
 
 def _assistant(message: Mapping[str, Any], index: int, model: ModelInfo, errors: list[FieldError]) -> str | list[Block]:
     content, calls = message.get("content"), message.get("tool_calls")
-    if content is None:
+    if not content:
         content = message.get("refusal") or ""
-    thoughts = message.get("thinking_blocks")
+    thoughts = [_signed(block) for block in message.get("thinking_blocks") or () if not _foreign(block)]
     if isinstance(content, str) and not calls and not thoughts:
         return content
-    blocks: list[Block] = list(thoughts or ())
+    blocks: list[Block] = thoughts
     blocks += _blocks(content) if isinstance(content, str) else _texts(content, index, model, errors)
     for number, call in enumerate(calls or ()):
         pointer = f"/messages/{index}/tool_calls/{number}"
@@ -142,6 +142,16 @@ def _assistant(message: Mapping[str, Any], index: int, model: ModelInfo, errors:
         }
         blocks.append(_cached(use, call))
     return blocks
+
+
+def _foreign(block: Block) -> bool:
+    """Whether another vendor's model thought this: Claude signs whatever it thinks, and refuses the rest."""
+    return block.get("type") == "thinking" and not block.get("signature")
+
+
+def _signed(block: Block) -> Block:
+    """A block without its place in a stream, which OpenAI's package keeps."""
+    return {field: value for field, value in block.items() if field != "index"} if "index" in block else block
 
 
 def _arguments(text: object) -> dict[str, Any] | None:

@@ -13,19 +13,24 @@ from typing import Any
 ANTHROPIC_BLOCK = "anthropic_block"
 
 
+#: fields of a request that only Claude has and that pass to it unread
+CLAUDE_OPTIONS = ("container", "context_management", "diagnostics")
+
+
 class MessagesParams(dict[str, Any]):
     """A completion request in OpenAI's form that came in Anthropic's: a dict that remembers how it is to be answered.
 
-    `betas` is the caller's anthropic-beta header. `origins` names for each message the place in the caller's body that
-    it was made of, as a JSON pointer. A stream for it comes in Anthropic's events if Claude answers. None of this is
-    part of the JSON that is logged.
+    `betas` is the caller's anthropic-beta header, `version` his anthropic-version. `origins` names for each message the
+    place in the caller's body that it was made of, as a JSON pointer. A stream for it comes in Anthropic's events if
+    Claude answers. None of this is part of the JSON that is logged.
     """
 
-    __slots__ = ("betas", "origins")
+    __slots__ = ("betas", "origins", "version")
 
     def __init__(self) -> None:
         super().__init__()
         self.betas: str | None = None
+        self.version: str | None = None
         self.origins: list[str] = []
 
 

@@ -27,7 +27,7 @@ class AnthropicStream(StreamBase):
         #: the block that is open, and the pieces of its text by field
         self._block: dict[str, Any] = {}
         self._pieces: dict[str, list[str]] = {}
-        self._calls = 0
+        self._calls = self._thoughts = 0
         self._head: dict[str, Any] = {}
         self._before = self._after = b""
 
@@ -123,7 +123,9 @@ class AnthropicStream(StreamBase):
             block[field] = _string(block.get(field)) + "".join(pieces)
         self._message["content"].append(block)
         if block.get("type") in ("thinking", "redacted_thinking"):
-            return self._chunk({"thinking_blocks": [block]})
+            self._thoughts += 1
+            # OpenAI's package adds up lists by the index of their entries, and fails without one.
+            return self._chunk({"thinking_blocks": [{"index": self._thoughts - 1, **block}]})
         return b""
 
     def _count(self, usage: object) -> None:

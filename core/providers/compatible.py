@@ -33,7 +33,8 @@ class OpenAICompatible(OpenAI):
         body["model"] = model_id
         if "temperature" not in body and catalogue.find(model_id, self.provider).sampling is Support.ALWAYS:
             body["temperature"] = DEFAULT_TEMPERATURE
-        finish_body(body, stream)
+        # DeepSeek, for one, refuses a conversation that lacks the reasoning it gave (PROVIDERS.md 8).
+        finish_body(body, stream, reasoning=True)
         return ProviderRequest(path=PATH, body=orjson.dumps(body), headers={"content-type": "application/json"})
 
     def limits(self, headers: Mapping[str, str], *, now: float | None = None) -> list[LimitReading]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import FieldError
-from core.providers.anthropic_native import MessagesParams
+from core.providers.anthropic_native import CLAUDE_OPTIONS, MessagesParams
 from core.providers.from_anthropic_messages import translate_conversation
 from core.providers.from_anthropic_tools import put_tools
 
@@ -14,16 +14,27 @@ _FIELDS = frozenset(
     {
         "model", "messages", "max_tokens", "system", "stop_sequences", "stream", "temperature", "top_p", "top_k",
         "tools", "tool_choice", "thinking", "output_config", "metadata", "service_tier", "cache_control",
+        *CLAUDE_OPTIONS,
     }
 )  # fmt: skip
 #: fields that have no place in OpenAI's form, with the value that asks for nothing
 _NEUTRAL: dict[str, Any] = {"speed": "standard", "mcp_servers": [], "betas": []}
+#: why a field of Anthropic's is not taken
+_NOT_HERE = {
+    "thread": "conversations are not kept between requests here; send all of their messages",
+    "speed": "is not available here: its price is another one",
+    "mcp_servers": "is not available here: its tokens would be in the log",
+    "inference_geo": "is not available here: its price is another one",
+}
 _SERVICE_TIERS = {"auto": "auto", "standard_only": "default"}
 _REQUIRED = "Field required"
 EXTRA = "Extra inputs are not permitted"
 
 #: budgets of thinking and the effort that an OpenAI model gets for one, least first
 _EFFORT_OF_BUDGET = ((2048, "low"), (8192, "medium"))
+
+_LEAST_BUDGET = 1024
+_THINKING_TYPES = ("adaptive", "enabled", "disabled", "between_tools")
 
 #: fields of OpenAI's form and where their value came from
 _ORIGINS = {
@@ -52,7 +63,8 @@ def translate_request(
     params = MessagesParams()
     for field, value in body.items():
         if field not in _FIELDS and value is not None and value != _NEUTRAL.get(field, errors):
-            errors.append(FieldError("/" + field[:64].replace("~", "~0").replace("/", "~1"), EXTRA))
+            shown = "/" + field[:64].replace("~", "~0").replace("/", "~1")
+            errors.append(FieldError(shown, _NOT_HERE.get(field, EXTRA)))
     model = body.get("model")
     if not isinstance(model, str):
         errors.append(FieldError("/model", _REQUIRED if model is None else "Input should be a valid string"))
@@ -72,6 +84,7 @@ def translate_request(
     _put_thinking(params, body, errors, to_claude=to_claude)
     _put_format(params, body, errors)
     metadata = _object(body, "metadata", errors)
+    errors += [FieldError(f"/metadata/{field[:64]}", EXTRA) for field in metadata if field != "user_id"]
     if metadata.get("user_id") is not None:
         params["user"] = metadata["user_id"]
     tier = body.get("service_tier")
@@ -83,6 +96,10 @@ def translate_request(
     if to_claude and body.get("cache_control") is not None:
         # OpenAI's models cache prompts without being asked.
         params["cache_control"] = body["cache_control"]
+    for field in CLAUDE_OPTIONS:
+        if body.get(field):
+            # Whoever is asked judges them: Claude takes them with the beta that they belong to, others refuse them.
+            params[field] = body[field]
     return params, errors
 
 
@@ -127,8 +144,14 @@ def _put_thinking(
             params["thinking"] = None
     elif effort is None and thinking.get("type") == "enabled":
         budget = thinking.get("budget_tokens")
-        if isinstance(budget, int):
+        if type(budget) is not int or budget < _LEAST_BUDGET:
+            message = f"Input should be an integer of at least {_LEAST_BUDGET}"
+            errors.append(FieldError("/thinking/budget_tokens", message))
+        else:
             effort = next((effort for most, effort in _EFFORT_OF_BUDGET if budget <= most), "high")
+    elif thinking and thinking.get("type") not in _THINKING_TYPES:
+        message = f"Input should be {', '.join(map(repr, _THINKING_TYPES))}"
+        errors.append(FieldError("/thinking/type", message))
     if effort is not None:
         params["reasoning_effort"] = effort
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from core.states import FailureReason
@@ -49,7 +50,12 @@ def status_of(reason: str, provider_status: int | None = None) -> int:
         return 500
 
 
-def error_object(status: int, message: str, request_id: str | None) -> dict[str, Any]:
-    """The error envelope."""
+def error_object(
+    status: int, message: str, request_id: str | None, details: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The error envelope. `details`: what the vendor's package decides by, beyond status and type."""
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
-    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
+    error: dict[str, Any] = {"type": kind, "message": message}
+    if details:
+        error["details"] = dict(details)
+    return {"type": "error", "error": error, "request_id": request_id}

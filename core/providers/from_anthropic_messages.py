@@ -25,7 +25,7 @@ def translate_conversation(
     body: Mapping[str, Any], origins: list[str], errors: list[FieldError], *, to_claude: bool
 ) -> list[dict[str, Any]]:
     """OpenAI's messages for `system` and `messages`; `origins` gets for each the pointer it came from."""
-    conversation = _Conversation(origins, errors, to_claude)
+    conversation = _Conversation(origins, errors, to_claude, str(body.get("model"))[:64])
     system = body.get("system")
     if system:
         conversation.add_system(system)
@@ -43,11 +43,13 @@ def translate_conversation(
 class _Conversation:
     """The messages as far as they have come."""
 
-    def __init__(self, origins: list[str], errors: list[FieldError], to_claude: bool) -> None:
+    def __init__(self, origins: list[str], errors: list[FieldError], to_claude: bool, model: str) -> None:
         self.messages: list[dict[str, Any]] = []
         self._origins = origins
         self._errors = errors
         self._to_claude = to_claude
+        #: as refusals name it
+        self._model = model
         #: the turn that is being read
         self._pointer = ""
 
@@ -205,7 +207,7 @@ class _Conversation:
                 context = block.get("context")
                 about = [{"type": "text", "text": context}] if isinstance(context, str) and context else []
                 return [*about, {"type": "file", "file": file}]
-        self._errors.append(FieldError(f"{pointer}/type", f"This model does not take this {kind[:64]} block"))
+        self._errors.append(FieldError(f"{pointer}/type", f"{self._model} does not take this {kind[:64]} block"))
         return []
 
     def _simplest(self, parts: list[Block]) -> str | list[Block]:
@@ -224,7 +226,7 @@ class _Conversation:
             if block["type"] == "text":
                 texts.append(block["text"])
             elif block["type"] not in _THOUGHTS and block["type"] != "tool_use":
-                message = f"This model does not take this {block['type'][:64]} block"
+                message = f"{self._model} does not take this {block['type'][:64]} block"
                 self._errors.append(FieldError(f"{pointer}/{number}/type", message))
         return ("\n\n" if pointer == "/system" else "").join(texts)
 
@@ -238,6 +240,9 @@ class _Conversation:
         thoughts = [block for block in blocks if block["type"] in _THOUGHTS]
         if thoughts and self._to_claude:
             message["thinking_blocks"] = thoughts
+        elif reasoning := "".join(block["thinking"] for block in thoughts if _unsigned(block)):
+            # A compatible server's, which some of them want back.
+            message["reasoning_content"] = reasoning
         calls = [_call(block, self._to_claude) for block in blocks if block["type"] == "tool_use"]
         if calls:
             message["tool_calls"] = calls
@@ -263,6 +268,10 @@ def _wrong_with(block: Any) -> str | None:
                 if not isinstance(block.get(field), kind):
                     return f"/{field}"
     return None
+
+
+def _unsigned(block: Block) -> bool:
+    return block["type"] == "thinking" and not block.get("signature") and isinstance(block.get("thinking"), str)
 
 
 def _texts_only(part: Block, block: Block) -> Block:

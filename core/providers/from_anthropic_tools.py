@@ -23,7 +23,7 @@ def put_tools(params: MessagesParams, body: Mapping[str, Any], errors: list[Fiel
         return
     tools = []
     for index, tool in enumerate(given or ()):
-        made = _tool(tool, f"/tools/{index}", errors, to_claude)
+        made = _tool(tool, f"/tools/{index}", errors, to_claude, str(body.get("model"))[:64])
         if made is not None:
             tools.append(made)
     if tools:
@@ -33,7 +33,7 @@ def put_tools(params: MessagesParams, body: Mapping[str, Any], errors: list[Fiel
         _put_choice(params, choice, errors)
 
 
-def _tool(tool: Any, pointer: str, errors: list[FieldError], to_claude: bool) -> dict[str, Any] | None:
+def _tool(tool: Any, pointer: str, errors: list[FieldError], to_claude: bool, model: str) -> dict[str, Any] | None:
     if not isinstance(tool, dict):
         errors.append(FieldError(pointer, "Input should be a valid dictionary"))
         return None
@@ -42,7 +42,7 @@ def _tool(tool: Any, pointer: str, errors: list[FieldError], to_claude: bool) ->
         if to_claude and isinstance(kind, str):
             name = tool.get("name") if isinstance(tool.get("name"), str) else kind
             return {"type": "custom", "custom": {"name": name}, ANTHROPIC_BLOCK: tool}
-        errors.append(FieldError(f"{pointer}/type", "This model takes only tools of type 'custom'"))
+        errors.append(FieldError(f"{pointer}/type", f"{model} takes only tools of type 'custom'"))
         return None
     schema = tool.get("input_schema")
     if not isinstance(tool.get("name"), str) or not isinstance(schema, dict):
@@ -62,7 +62,7 @@ def _tool(tool: Any, pointer: str, errors: list[FieldError], to_claude: bool) ->
         return made
     for field in tool.keys() - _FIELDS - _HINTS:
         if tool[field]:
-            errors.append(FieldError(f"{pointer}/{field[:64]}", "This model does not take it"))
+            errors.append(FieldError(f"{pointer}/{field[:64]}", f"{model} does not take it"))
     return made
 
 

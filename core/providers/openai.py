@@ -11,6 +11,7 @@ from core import catalogue
 from core.catalogue import ModelInfo, Support
 from core.errors import FieldError
 from core.providers import openai_answer, openai_responses
+from core.providers.anthropic_native import CLAUDE_OPTIONS
 from core.providers.headers import openai_limits
 from core.providers.model_list import parse_model_list
 from core.providers.openai_responses_stream import ResponsesStream
@@ -19,9 +20,13 @@ from core.providers.types import Failure, LimitReading, ProviderRequest, Success
 
 PATH = "/chat/completions"
 DEFAULT_TEMPERATURE = 0.7
+#: what one request may have at OpenAI; Anthropic takes more
+MAX_STOPS = 4
+MAX_TOOLS = 128
+MAX_NAME_CHARS = 64
 
 #: fields that only Claude has; accepted at the surface because a mapping may lead there
-CLAUDE_FIELDS = ("thinking", "top_k", "cache_control")
+CLAUDE_FIELDS = ("thinking", "top_k", "cache_control", *CLAUDE_OPTIONS)
 #: what our answers for Claude add to a message; bound to the model that made it, so another model does not get it
 _CLAUDE_EXTRAS = frozenset(
     {"thinking_blocks", "reasoning_content", "cache_control", "is_error", "anthropic", "anthropic_block"}
@@ -44,6 +49,7 @@ class OpenAI:
         bridged = openai_responses.needed(params, model)
         if bridged:
             errors += openai_responses.check(params, model)
+        errors += _over_limits(params, model)
         if not model.known:
             return errors
         effort = params.get("reasoning_effort")
@@ -159,6 +165,24 @@ def _drop_neutral(body: dict[str, Any], neutral: Mapping[str, Any]) -> None:
             del body[field]
 
 
+def _over_limits(params: Mapping[str, Any], model: ModelInfo) -> list[FieldError]:
+    """Errors for what is longer than OpenAI takes and other vendors do."""
+    errors = []
+    stop, tools = params.get("stop"), params.get("tools")
+    if isinstance(stop, list) and len(stop) > MAX_STOPS:
+        errors.append(FieldError("/stop", f"{model.id} takes at most {MAX_STOPS} stop sequences"))
+    for index, tool in enumerate(tools or ()):
+        if len(tool[tool["type"]]["name"]) > MAX_NAME_CHARS:
+            message = f"{model.id} takes names of at most {MAX_NAME_CHARS} characters"
+            errors.append(FieldError(f"/tools/{index}/{tool['type']}/name", message))
+    if tools and len(tools) > MAX_TOOLS:
+        errors.append(FieldError("/tools", f"{model.id} takes at most {MAX_TOOLS} tools"))
+    for field in ("max_tokens", "max_completion_tokens"):
+        if params.get(field) == 0:
+            errors.append(FieldError(f"/{field}", f"{model.id} takes {field} of at least 1"))
+    return errors
+
+
 def over_output_limit(params: Mapping[str, Any], model: ModelInfo) -> list[FieldError]:
     """An error if the caller asks for longer answers than the model gives."""
     most = model.max_output_tokens
@@ -171,8 +195,11 @@ def over_output_limit(params: Mapping[str, Any], model: ModelInfo) -> list[Field
     ]
 
 
-def finish_body(body: dict[str, Any], stream: bool) -> None:
-    """What both OpenAI and compatible servers need: no nulls where servers differ, the stream switch, own messages."""
+def finish_body(body: dict[str, Any], stream: bool, *, reasoning: bool = False) -> None:
+    """What both OpenAI and compatible servers need: no nulls where servers differ, the stream switch, own messages.
+
+    `reasoning`: whether earlier reasoning_content goes back to whom it came from; Claude's does not.
+    """
     if body.get("temperature", 0) is None:
         # An explicit null asks for the provider's own default.
         del body["temperature"]
@@ -184,7 +211,7 @@ def finish_body(body: dict[str, Any], stream: bool) -> None:
         body.pop("stream", None)
         body.pop("stream_options", None)
     if any(_has_extras(message) for message in body["messages"]):
-        body["messages"] = [_without_extras(message) for message in body["messages"]]
+        body["messages"] = [_without_extras(message, reasoning) for message in body["messages"]]
     if body.get("thinking", 0) is None:
         del body["thinking"]
     if any("cache_control" in tool for tool in body.get("tools") or ()):
@@ -200,9 +227,11 @@ def _has_extras(message: Mapping[str, Any]) -> bool:
     )
 
 
-def _without_extras(message: Mapping[str, Any]) -> dict[str, Any]:
+def _without_extras(message: Mapping[str, Any], reasoning: bool) -> dict[str, Any]:
     """A message without what only Claude understands."""
     found = _bare(message)
+    if reasoning and "reasoning_content" in message and not message.get("thinking_blocks"):
+        found["reasoning_content"] = message["reasoning_content"]
     for field in ("content", "tool_calls"):
         if isinstance(found.get(field), list):
             found[field] = [_bare(part) for part in found[field]]

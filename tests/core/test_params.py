@@ -119,12 +119,12 @@ def test_what_is_valid(params):
         ({"temperature": True}, "/temperature"),
         ({"temperature": float("nan")}, "/temperature"),
         ({"top_p": 1.5}, "/top_p"),
-        ({"max_tokens": 0}, "/max_tokens"),
+        ({"max_tokens": -1}, "/max_tokens"),
         ({"max_tokens": 1.5}, "/max_tokens"),
         ({"max_tokens": "500"}, "/max_tokens"),
         ({"max_tokens": 5, "max_completion_tokens": 5}, "/max_tokens"),
         ({"n": 0}, "/n"),
-        ({"stop": ["a"] * 5}, "/stop"),
+        ({"stop": ["a"] * 1001}, "/stop"),
         ({"stop": [1]}, "/stop"),
         ({"stream": "true"}, "/stream"),
         ({"stream_options": {}}, "/stream_options"),
@@ -154,7 +154,7 @@ def test_what_is_not(params, pointer):
 
 
 def test_every_error_is_reported_at_once():
-    found = validate({"messages": [{"role": "user"}, 3], "temperature": 9, "max_tokens": 0, "frob": 1})
+    found = validate({"messages": [{"role": "user"}, 3], "temperature": 9, "max_tokens": -1, "frob": 1})
     assert {error.pointer for error in found} == {
         "/model",
         "/messages/0/content",

@@ -221,6 +221,34 @@ def test_a_stream_is_logged_once_with_what_came(claude: anthropic.Anthropic, ser
 
 
 @pytest.mark.parametrize("streamed", [False, True])
+@BOTH
+def test_the_packages_tool_runner(
+    claude: anthropic.Anthropic, service: House, model: str, streamed: bool
+) -> None:
+    # Given the package's loop, which would keep the conversation on the server: that is refused so that it goes on
+    asked: list[str] = []
+
+    @anthropic.beta_tool
+    def get_weather(city: str) -> str:
+        """The weather of a city."""
+        asked.append(city)
+        return "rain"
+
+    runner = claude.beta.messages.tool_runner(
+        model=model,
+        max_tokens=200,
+        tools=[get_weather],
+        messages=[{"role": "user", "content": "use get_weather for nonce-oslo"}],
+        stream=streamed,
+    )
+    # When it runs to its end, then the tool was called once and its result answered
+    last: Any = runner.until_done()
+    assert asked == ["nonce-oslo"]
+    assert last.stop_reason == "end_turn"
+    assert service.simulator.nonces()["nonce-oslo"]["calls"] == 2
+
+
+@pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(("first", "second"), [("claude-sonnet-4-6", "gpt-4o-mini"), ("gpt-4.1", CLAUDE)])
 def test_another_vendors_model_takes_over(
     claude: anthropic.Anthropic, service: House, first: str, second: str, streamed: bool

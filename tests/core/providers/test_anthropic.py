@@ -355,6 +355,15 @@ def test_arguments_that_are_no_object(arguments):
     assert refused(messages=messages) == {"/messages/1/tool_calls/0/function/arguments"}
 
 
+def test_what_a_schema_is_for_and_why_it_was_refused_are_kept():
+    form = {"type": "json_schema", "json_schema": {"name": "a", "description": "A city.", "schema": {"type": "object"}}}
+    refusal = {"role": "assistant", "content": "", "refusal": "No."}
+    messages = [*USER, refusal, *USER]
+    body = orjson.loads(ANTHROPIC.build({"messages": messages, "response_format": form}, "claude-opus-5").body)
+    assert body["output_config"]["format"]["schema"] == {"type": "object", "description": "A city."}
+    assert body["messages"][1] == {"role": "assistant", "content": "No."}
+
+
 def test_thinking_blocks_go_back_in_front_of_the_calls():
     thought = {"type": "thinking", "thinking": "", "signature": "c2ln"}
     _, messages = turns(

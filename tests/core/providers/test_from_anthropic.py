@@ -284,6 +284,8 @@ def test_a_schema_that_openai_can_bind_is_strict():
         ({"tools": [TOOL], "tool_choice": "auto"}, "/tool_choice"),
         ({"output_config": {"task_budget": 1}}, "/output_config/task_budget"),
         ({"metadata": 1}, "/metadata"),
+        ({"metadata": {"user_id": "u", "team": "x"}}, "/metadata/team"),
+        ({"thread": {"type": "create"}}, "/thread"),
         ({"service_tier": "flex"}, "/service_tier"),
     ],
 )
@@ -307,6 +309,71 @@ def test_blocks_that_openai_has_nothing_for_are_refused(block):
     assert [error.pointer for error in errors] == ["/messages/0/content/1/type"]
     _, errors = translate_request(request(tools=[{"type": "web_search_20260209", "name": "w"}]), to_claude=False)
     assert [error.pointer for error in errors] == ["/tools/0/type"]
+
+
+@pytest.mark.parametrize(
+    ("thinking", "pointer"),
+    [
+        ({"type": "enabled"}, "/thinking/budget_tokens"),
+        ({"type": "enabled", "budget_tokens": 5}, "/thinking/budget_tokens"),
+        ({"type": "endless"}, "/thinking/type"),
+        ({"type": None}, "/thinking/type"),
+    ],
+)
+def test_thinking_that_makes_no_sense_is_not_left_out(thinking, pointer):
+    _, errors = translate_request(request(thinking=thinking), to_claude=False)
+    assert [error.pointer for error in errors] == [pointer]
+
+
+def test_a_refusal_names_the_model():
+    block = {"type": "search_result", "source": "s", "title": "t", "content": [text()]}
+    for fields in ({"messages": [{"role": "user", "content": [block]}]}, {"tools": [{"type": "bash_20250124"}]}):
+        _, errors = translate_request({**request(model="gpt-4o"), **fields}, to_claude=False)
+        assert "gpt-4o" in errors[0].message
+
+
+def test_claude_gets_what_only_claude_takes():
+    # Given more than OpenAI has room for
+    body = request(
+        max_tokens=0,
+        stop_sequences=list("abcdef"),
+        tools=[{**TOOL, "name": name} for name in [*(f"t{n}" for n in range(200)), "n" * 128]],
+        container="container_1",
+        context_management={"edits": []},
+        diagnostics={"previous_message_id": "msg_1"},
+    )
+    sent = there_and_back(body)
+    for field in ("max_tokens", "stop_sequences", "tools", "container", "diagnostics", "context_management"):
+        assert sent.get(field) == (body[field] or body.get(field)), field
+    # Then an OpenAI model is not asked for it: each is named
+    made, errors = translate_request(body, to_claude=False)
+    assert errors == []
+    assert params.validate(made) == []
+    found = {error.pointer for error in adapter_for("openai").check(made, catalogue.find("gpt-4o"))}
+    assert found >= {"/max_tokens", "/stop", "/tools", "/tools/200/function/name", "/container", "/diagnostics"}
+
+
+def test_the_version_that_the_caller_names_is_kept_if_it_allows_more():
+    made = in_openais_form(request(), to_claude=True)
+    assert ANTHROPIC.build(made, NEW).headers["anthropic-version"] == "2026-10-21"
+    made.version = "2023-06-01"
+    assert ANTHROPIC.build(made, NEW).headers["anthropic-version"] == "2023-06-01"
+
+
+def test_thinking_of_a_compatible_server_goes_back_to_it_and_not_to_claude():
+    # Given a conversation whose answer came with reasoning that nobody signed
+    thought = {"type": "thinking", "thinking": "hm", "signature": ""}
+    body = request(USER, {"role": "assistant", "content": [thought, text("yes")]}, USER)
+    # Then it goes back to a compatible server, and neither to OpenAI nor to Claude
+    made = in_openais_form(body, to_claude=False)
+    assert orjson.loads(adapter_for("openai_compatible").build(made, "m").body)["messages"][1] == {
+        "role": "assistant",
+        "content": "yes",
+        "reasoning_content": "hm",
+    }
+    assert b"hm" not in adapter_for("openai").build(made, "gpt-4o").body
+    made = in_openais_form(body, to_claude=True)
+    assert orjson.loads(ANTHROPIC.build(made, NEW).body)["messages"][1]["content"] == [text("yes")]
 
 
 def test_errors_find_their_way_back():

@@ -129,6 +129,15 @@ def test_what_claude_added_to_a_message_does_not_reach_openai():
     assert body["messages"] == [{"role": "assistant", "content": "4"}]
 
 
+def test_reasoning_goes_back_to_the_server_that_gave_it():
+    # DeepSeek refuses a conversation without it; what Claude thought has nothing to do with it
+    message = {"role": "assistant", "content": "4", "reasoning_content": "2+2"}
+    assert sent("llama", COMPATIBLE, messages=[message])["messages"] == [message]
+    assert sent("gpt-4o", messages=[message])["messages"] == [{"role": "assistant", "content": "4"}]
+    claudes = {**message, "thinking_blocks": [{"type": "thinking", "thinking": "2+2", "signature": "c"}]}
+    assert sent("llama", COMPATIBLE, messages=[claudes])["messages"] == [{"role": "assistant", "content": "4"}]
+
+
 def test_a_compatible_server_gets_the_callers_fields():
     body = sent("llama", COMPATIBLE, min_p=0.1, max_tokens=5)
     assert body == {"model": "llama", "messages": USER, "min_p": 0.1, "max_tokens": 5, "temperature": 0.7}

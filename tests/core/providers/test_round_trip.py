@@ -166,6 +166,9 @@ ASKS: dict[str, Any] = {
     "thinking": {"type": "enabled", "budget_tokens": 2000},
     "top_k": 5,
     "cache_control": {"type": "ephemeral"},
+    "container": "c",
+    "context_management": {"edits": []},
+    "diagnostics": {"previous_message_id": None},
 }
 #: fields of which others take care: the switch of the call itself
 _THE_CALLS_OWN = {"model", "messages", "stream", "stream_options"}

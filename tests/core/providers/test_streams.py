@@ -225,7 +225,7 @@ def test_anthropic_becomes_openai():
     assert deltas == [
         {"role": "assistant", "content": ""},
         {"reasoning_content": "2+2"},
-        {"thinking_blocks": [{"type": "thinking", "thinking": "2+2", "signature": "c2ln"}]},
+        {"thinking_blocks": [{"index": 0, "type": "thinking", "thinking": "2+2", "signature": "c2ln"}]},
         {"content": "Fo"},
         {"content": "ur"},
         {"tool_calls": [{"index": 0, "id": "toolu_1", "type": "function", "function": {"name": "f", "arguments": ""}}]},
