@@ -23,6 +23,7 @@ from core.errors import InvalidInput, NotFound, OverLimit, ProviderFailed
 from core.identity import Principal
 from core.limits import LimitKey
 from core.providers import adapter_for
+from core.providers.anthropic_native import params_for
 from core.providers.types import Failure, Success, Usage
 from core.retry import decide
 from core.routing import Route
@@ -30,6 +31,8 @@ from core.states import Action, FailureReason, ProviderType, RowStatus
 
 #: Calls to one provider for one completion: the first and its retries.
 MAX_CALLS = 3
+#: The part of the time left that a route may take while there are others behind it.
+SHARE_OF_FIRST = 2 / 3
 #: Reasons for which the next provider of a mapping is tried.
 _FALL_BACK = frozenset(
     {
@@ -53,8 +56,8 @@ Answer = TypeVar("Answer")
 OnCommit = Callable[[bytes, db.RawConnection], None]
 #: Makes the caller's own form of a completion object.
 Form = Callable[[dict[str, Any]], bytes]
-#: One call: an answer, or why there is none.
-MakeCall = Callable[[LoadedConnection, Route], "Answer | Failure"]
+#: One call until a moment (monotonic seconds): an answer, or why there is none.
+MakeCall = Callable[[LoadedConnection, Route, float], "Answer | Failure"]
 
 
 @dataclass(slots=True)
@@ -93,8 +96,11 @@ class Attempts(Generic[Answer]):
         decided: Attempt[Answer] | None = None
         for route in self._routes:
             self.current = Attempt(route, time.time())
+            left = deadline - time.monotonic()
+            # One that hangs must leave the next one time to answer.
+            until = deadline if route is self._routes[-1] else deadline - left * (1 - SHARE_OF_FIRST)
             try:
-                self._try(self.current, make, deadline)
+                self._try(self.current, make, until)
             except OverLimit:
                 if route is self._routes[-1] and decided is None:
                     raise
@@ -121,7 +127,7 @@ class Attempts(Generic[Answer]):
             return
         while True:
             attempt.calls += 1
-            attempt.outcome = outcome = make(connection, route)
+            attempt.outcome = outcome = make(connection, route, deadline)
             if not isinstance(outcome, Failure):
                 return
             if outcome.reason.action is Action.STOP_CONNECTION:
@@ -178,8 +184,8 @@ def _complete(
     on_commit: OnCommit | None,
     form: Form | None,
 ) -> bytes:
-    def make(connection: LoadedConnection, route: Route) -> Success | Failure:
-        return _call(connection, route, params, deadline, meter)
+    def make(connection: LoadedConnection, route: Route, until: float) -> Success | Failure:
+        return _call(connection, route, params_for(params, route.provider) or params, until, meter)
 
     attempts: Attempts[Success] = Attempts(found)
     attempt = attempts.run(make, deadline)
@@ -224,12 +230,18 @@ def routes(principal: Principal, params: dict[str, Any]) -> list[Route]:
     wrong = adapter_for(first.provider).check(params, catalogue.find(first.model, first.provider))
     if wrong:
         raise InvalidInput(wrong)
-    able = [
-        route
-        for route in found.fallbacks(params["model"])
-        if not adapter_for(route.provider).check(params, catalogue.find(route.model, route.provider))
-    ]
-    return [first, *able]
+    return [first, *(route for route in found.fallbacks(params["model"]) if _able(route, params, first))]
+
+
+def _able(route: Route, params: dict[str, Any], first: Route) -> bool:
+    """Whether a fallback can do what is asked."""
+    asked = params_for(params, route.provider)
+    if asked is None:
+        return False
+    if first.provider == ProviderType.OPENAI_COMPATIBLE != route.provider and parameters.validate(asked):
+        # Only a compatible server takes fields of its own.
+        return False
+    return not adapter_for(route.provider).check(asked, catalogue.find(route.model, route.provider))
 
 
 def ceiling(found: Sequence[Route], params: dict[str, Any]) -> Decimal:

@@ -60,7 +60,7 @@ def _embed(
     meter: limits.Meter | None,
 ) -> bytes:
     attempts: Attempts[_Answer] = Attempts(routes)
-    attempt = attempts.run(lambda connection, route: _call(connection, route, params, deadline, meter), deadline)
+    attempt = attempts.run(lambda connection, route, until: _call(connection, route, params, until, meter), deadline)
     outcome = attempt.outcome
     assert outcome is not None
     if isinstance(outcome, Failure):

@@ -22,6 +22,7 @@ from core.identity import Principal
 from core.limits import LimitKey
 from core.metrics_calls import LiveCall
 from core.providers import adapter_for
+from core.providers.anthropic_native import params_for
 from core.providers.failures import unreadable
 from core.providers.sse import DONE, error_event
 from core.providers.streams import StreamTranslator
@@ -67,8 +68,8 @@ def stream(
     """
     found = completions.routes(principal, params)
     deadline = time.monotonic() + timeout_seconds
-    streaming = _Streaming(principal, params, request_id, Attempts(found), meter)
-    return _within_budget(principal, lambda: completions.ceiling(found, params), streaming.events(deadline), deadline)
+    streaming = _Streaming(principal, params, request_id, Attempts(found), meter, deadline)
+    return _within_budget(principal, lambda: completions.ceiling(found, params), streaming.events(), deadline)
 
 
 def _within_budget(
@@ -122,18 +123,20 @@ class _Streaming:
         request_id: str,
         attempts: Attempts[_Opened],
         meter: limits.Meter | None,
+        deadline: float,
     ) -> None:
         self._principal = principal
         self._params = params
         self._request_id = request_id
         self._attempts = attempts
         self._meter = meter
+        self._deadline = deadline
         #: a call is on its way, and nothing has come of it yet
         self._in_call = False
 
-    def events(self, deadline: float) -> Iterator[bytes]:
+    def events(self) -> Iterator[bytes]:
         try:
-            attempt = self._attempts.run(lambda connection, route: self._open(connection, route, deadline), deadline)
+            attempt = self._attempts.run(self._open, self._deadline)
         except Exception:
             raise
         except BaseException:
@@ -181,8 +184,8 @@ class _Streaming:
         yield end
 
     def _open(self, connection: LoadedConnection, route: Route, deadline: float) -> _Opened | Failure:
-        """Call the provider and wait for the first event of its answer."""
-        params = self._params
+        """Call the provider and wait until `deadline` for the first event of its answer."""
+        params = params_for(self._params, route.provider) or self._params
         key = LimitKey(connection.id, limits.family(route.model))
         reserved = tokens.estimate(params, catalogue.find(route.model, route.provider))
         permit = limits.acquire(
@@ -202,6 +205,7 @@ class _Streaming:
                 upstream = _send(connection, route, params, deadline)
                 readings = adapter_for(connection.provider_type).limits(upstream.headers)
                 outcome = _begun(upstream, connection, route.model, params)
+                upstream.run_until(self._deadline)
             except (EgressError, AddressRefused, InvalidInput) as error:
                 outcome = no_answer(error)
             self._in_call = False

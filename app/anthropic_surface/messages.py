@@ -66,8 +66,9 @@ def _timeout_seconds() -> float:
 
 
 def _streamed(params: MessagesParams, route: Route) -> Response:
-    params["stream"] = True
-    params["stream_options"] = {"include_usage": True}
+    for each in (params, params.others):
+        if each is not None:
+            each |= {"stream": True, "stream_options": {"include_usage": True}}
     request_id = telemetry.request_id()
     with told_in_callers_terms(params):
         chunks = streaming.stream(

@@ -26,13 +26,17 @@ def params_of(body: Mapping[str, Any], *, counting: bool = False) -> tuple[Messa
         With everything wrong, as pointers into the body.
     """
     model = body.get("model")
-    route = None
+    route, fallbacks = None, []
     if isinstance(model, str) and model:
-        route = project_routes.of(auth.principal()).route(model)
+        found = project_routes.of(auth.principal())
+        route, fallbacks = found.route(model), found.fallbacks(model)
     to_claude = route is None or route.provider == ProviderType.ANTHROPIC
     params, wrong = translate_request(body, to_claude=to_claude, counting=counting)
     if wrong or route is None:
         raise InvalidInput(wrong or [FieldError("/model", "Field required")])
+    if to_claude and any(each.provider != ProviderType.ANTHROPIC for each in fallbacks):
+        others, wrong = translate_request(body, to_claude=False, counting=counting)
+        params.others = None if wrong else others
     params.betas = request.headers.get("anthropic-beta")
     params.version = request.headers.get("anthropic-version")
     return params, route

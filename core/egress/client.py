@@ -78,6 +78,10 @@ class Stream:
             self.close()
             raise
 
+    def run_until(self, ends_at: float) -> None:
+        """Give what is left of the body until `ends_at` (monotonic seconds) instead of the call's own time."""
+        self._ends_at = self._call.clock.ends_at = ends_at
+
     def read(self) -> bytes:
         """What is left of the body."""
         return b"".join(self)

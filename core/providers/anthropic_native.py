@@ -22,16 +22,26 @@ class MessagesParams(dict[str, Any]):
 
     `betas` is the caller's anthropic-beta header, `version` his anthropic-version. `origins` names for each message the
     place in the caller's body that it was made of, as a JSON pointer. A stream for it comes in Anthropic's events if
-    Claude answers. None of this is part of the JSON that is logged.
+    Claude answers. `for_claude`: it holds what only Claude understands; `others` is then the same request for other
+    vendors' models, None if they cannot be asked it. None of this is part of the JSON that is logged.
     """
 
-    __slots__ = ("betas", "origins", "version")
+    __slots__ = ("betas", "for_claude", "origins", "others", "version")
 
     def __init__(self) -> None:
         super().__init__()
         self.betas: str | None = None
         self.version: str | None = None
+        self.for_claude = False
+        self.others: MessagesParams | None = None
         self.origins: list[str] = []
+
+
+def params_for(params: dict[str, Any], provider: str) -> dict[str, Any] | None:
+    """`params` in the form that goes to a provider's models; None if they cannot be asked it."""
+    if provider == "anthropic" or not isinstance(params, MessagesParams) or not params.for_claude:
+        return params
+    return params.others
 
 
 def native_block(holder: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -61,6 +61,7 @@ def translate_request(
     """
     errors: list[FieldError] = []
     params = MessagesParams()
+    params.for_claude = to_claude
     for field, value in body.items():
         if field not in _FIELDS and value is not None and value != _NEUTRAL.get(field, errors):
             shown = "/" + field[:64].replace("~", "~0").replace("/", "~1")

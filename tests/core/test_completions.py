@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -131,6 +132,61 @@ def test_a_fallback_answers_when_the_first_is_out_of_quota(
     make(principal, model="fast")
 
     assert (row()["provider"], row()["model_requested"], row()["status"]) == ("anthropic", "fast", "succeeded")
+
+
+#: what a provider that is down does, and what one does to a wrong request; each meets a model of its own
+DOWN = ("500", "502", "503", "504", "529", "429_no_hint", "reset", "close", "hang", "not_json", "error_in_200")
+WRONG = ("400", "404", "413", "422", "context_length")
+MODELS = (
+    "gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-5.1", "gpt-5.2",
+    "gpt-5.4-mini", "gpt-5.5", "gpt-5.6-sol", "gpt-5.6-luna", "gpt-6-sol", "gpt-6-luna", "o3",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_makes_the_next_model_answer(principal: Principal, simulator: SimulatorHandle, streamed: bool) -> None:
+    faults = dict(zip((*DOWN, *WRONG), MODELS, strict=True))
+    for kind, model in faults.items():
+        mappings.put(principal, kind, {"model": model, "fallbacks": [{"model": "claude-haiku-4-5"}]})
+    simulator.config(faults=[{"kind": kind, "model": model} for kind, model in faults.items()])
+
+    def answered_by(kind: str) -> str:
+        # The first has two seconds of the three: one that hangs leaves the next its time.
+        asked = {**PARAMS, "model": kind, "stream": streamed}
+        given: dict[str, Any] = {"request_id": f"req_{kind}", "timeout_seconds": 3}
+        try:
+            if not streamed:
+                return str(orjson.loads(completions.complete(principal, asked, **given))["model"])
+            return str(chunks(b"".join(streaming.stream(principal, asked, **given)))[-1]["model"])
+        except ProviderFailed as error:
+            return f"nobody: {error.provider_status}"
+
+    # When each is asked for
+    with ThreadPoolExecutor(len(faults)) as threads:
+        found = dict(zip(faults, threads.map(answered_by, faults), strict=True))
+
+    # Then the next model answers for one that is down, never after a wrong request, and the log says who did
+    refused = {"400": 400, "404": 404, "413": 413, "422": 422, "context_length": 400}
+    assert found == {**dict.fromkeys(DOWN, "claude-haiku-4-5"), **{kind: f"nobody: {refused[kind]}" for kind in WRONG}}
+    assert live.recorder().drain(10)
+    with db.connection() as connection:
+        rows = connection.execute("SELECT model_requested, model, provider, status FROM completion").fetchall()
+    logged = {each["model_requested"]: (each["model"], each["provider"], each["status"]) for each in rows}
+    assert logged == {
+        **dict.fromkeys(DOWN, ("claude-haiku-4-5", "anthropic", "succeeded")),
+        **{kind: (faults[kind], "openai", "failed") for kind in WRONG},
+    }
+
+
+@pytest.mark.parametrize("kind", ["401", "402", "403", "quota"])
+def test_the_next_model_answers_for_a_key_that_stopped_working(
+    principal: Principal, simulator: SimulatorHandle, kind: str
+) -> None:
+    mappings.put(principal, "fast", {"model": "gpt-4o-mini", "fallbacks": [{"model": "claude-haiku-4-5"}]})
+    simulator.config(faults=[{"kind": kind, "vendor": "openai"}])
+    assert complete(principal, model="fast")["provider"] == "anthropic"
+    # One call told that the key is of no use.
+    assert simulator.ledger()["by_model"] == {"gpt-4o-mini": 1, "claude-haiku-4-5": 1}
 
 
 @pytest.mark.parametrize("make", [lambda p, **c: complete(p, **c), lambda p, **c: list(stream(p, **c))])

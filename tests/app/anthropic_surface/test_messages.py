@@ -222,9 +222,7 @@ def test_a_stream_is_logged_once_with_what_came(claude: anthropic.Anthropic, ser
 
 @pytest.mark.parametrize("streamed", [False, True])
 @BOTH
-def test_the_packages_tool_runner(
-    claude: anthropic.Anthropic, service: House, model: str, streamed: bool
-) -> None:
+def test_the_packages_tool_runner(claude: anthropic.Anthropic, service: House, model: str, streamed: bool) -> None:
     # Given the package's loop, which would keep the conversation on the server: that is refused so that it goes on
     asked: list[str] = []
 
@@ -245,7 +243,7 @@ def test_the_packages_tool_runner(
     last: Any = runner.until_done()
     assert asked == ["nonce-oslo"]
     assert last.stop_reason == "end_turn"
-    assert service.simulator.nonces()["nonce-oslo"]["calls"] == 2
+    assert service.simulator.ledger()["calls"] == 2
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -258,7 +256,10 @@ def test_another_vendors_model_takes_over(
     assert service.client.put(f"/v1/model-mappings/{alias}", {"model": first, "fallbacks": [{"model": second}]}).ok
     wait_until(lambda: alias in [model.id for model in claude.models.list(limit=10).data], 10)
     service.simulator.config(faults=[{"kind": "500", "model": first}])
-    fields = ask("nonce-other", model=alias, tools=TOOLS, system="Be brief.")
+    # Hints that only Claude understands do not keep the other from it.
+    fields = ask("nonce-other", model=alias, tools=TOOLS, system="Be brief.", cache_control={"type": "ephemeral"})
+    if first != "gpt-4.1":
+        fields["thinking"] = {"type": "adaptive"}
     # When a message is asked for, then the other vendor's model gives it in the same form
     if streamed:
         with claude.messages.stream(**fields) as stream:
@@ -268,6 +269,21 @@ def test_another_vendors_model_takes_over(
     assert message.model.startswith(second)
     assert "nonce-other" in message.content[-1].text  # type: ignore[union-attr]
     assert message.usage.output_tokens > 0
+
+
+def test_a_model_that_cannot_do_what_is_asked_does_not_take_over(claude: anthropic.Anthropic, service: House) -> None:
+    # Given a tool that only Anthropic runs
+    first = "claude-sonnet-4-6"
+    assert service.client.put(
+        "/v1/model-mappings/searching", {"model": first, "fallbacks": [{"model": "gpt-4o-mini"}]}
+    ).ok
+    wait_until(lambda: "searching" in [model.id for model in claude.models.list(limit=10).data], 10)
+    service.simulator.config(faults=[{"kind": "500", "model": first}])
+    tools: list[Any] = [{"type": "web_search_20260209", "name": "web_search"}]
+    # Then OpenAI's model is not asked with a tool that means something else there
+    with pytest.raises(anthropic.InternalServerError):
+        claude.with_options(max_retries=0).messages.create(**ask("nonce-search", model="searching", tools=tools))
+    assert set(service.simulator.ledger()["by_model"]) == {first}
 
 
 def test_tokens_are_counted_by_claude_or_estimated(claude: anthropic.Anthropic, service: House) -> None:
