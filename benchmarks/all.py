@@ -12,7 +12,7 @@ import sys
 import time
 
 NAMES = (
-    "throughput", "in_flight", "quota", "big_batch", "live_beside_batch", "fairness", "kill_recovery",
+    "throughput", "in_flight", "quota", "learned_limits", "big_batch", "live_beside_batch", "fairness", "kill_recovery",
     "gateway", "streams", "native", "idle",
     "statistics", "logs", "monitoring_cost",
 )  # fmt: skip

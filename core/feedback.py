@@ -33,7 +33,11 @@ def report(key: LimitKey, reserved: tuple[int, int], called: Called) -> None:
     # A refused request has been counted by the provider as one, its tokens have not.
     limits.settle(key, reserved, Usage() if called.sent else None)
     if outcome.reason in _SLOW_DOWN:
-        limits.penalise(key, retry_after_seconds=outcome.retry_after_seconds)
+        limits.penalise(
+            key,
+            retry_after_seconds=outcome.retry_after_seconds,
+            took_seconds=max(0.0, called.ended_at - called.started_at),
+        )
     elif outcome.reason in _DOWN:
         limits.failure(key)
     else:

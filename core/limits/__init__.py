@@ -143,9 +143,14 @@ def observe(key: LimitKey, readings: Sequence[LimitReading]) -> None:
     limiter().feedback.observe(key, readings)
 
 
-def penalise(key: LimitKey, *, retry_after_seconds: float | None) -> None:
-    """A call was answered with 429, or 503 or 529 for overload: the whole connection rests, then goes slower."""
-    limiter().feedback.penalise(key, retry_after_seconds)
+def penalise(key: LimitKey, *, retry_after_seconds: float | None, took_seconds: float = 0.0) -> None:
+    """A call was answered with 429, or 503 or 529 for overload: the whole connection rests, then goes slower.
+
+    Parameters
+    ----------
+    took_seconds : how long the call took: one that began before the last cut says nothing that is not known.
+    """
+    limiter().feedback.penalise(key, retry_after_seconds, took_seconds)
 
 
 def success(key: LimitKey) -> None:

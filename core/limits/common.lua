@@ -5,8 +5,10 @@
 -- KEYS[2] limits:{connection}:of:family  hash, for a family:
 --                                        at; levels r t i o (requests, tokens, input, output; below zero: debt);
 --                                        set_r, set_t as configured (0: not), limit_r .. limit_o learned, per minute; factor, factor_at (share of the limit in use after a 429);
---                                        aimd, aimd_at (requests per minute if only 429s tell); cut_at, cut_until, strikes; low_until;
---                                        seen (starts, decaying); first, ok (slow start); share (batches' minimum, in seconds of the rate);
+--                                        cut_at, cut_until, strikes; low_until;
+--                                        if only 429s tell: resting (1: since a 429), resumed_at; taken, ran (calls, seconds since then), grown (seconds of them in which all was used);
+--                                        epoch_taken, epoch_seconds (the same from the return before to the last), late_taken, late_seconds (of its end, if the rate had grown far); missed (returns that were too early), probe, hold_until;
+--                                        seen (starts, decaying); first, first_at, ok (slow start); share (batches' minimum, in seconds of the rate);
 --                                        ratio (produced of estimated output); live_at, live_wait_until; waiting_for
 -- KEYS[3] limits:{connection}:live       hash: process -> "live calls in flight|until when that holds"
 -- KEYS[4] limits:{connection}:families   set: the families with a hash
@@ -67,15 +69,26 @@ local function factor()
   return math.min(1, (family.factor or 1) + math.max(0, now - (family.factor_at or now)) * CLIMB_PER_SECOND)
 end
 
--- Requests per minute as the last 429 left them, grown since.
-local function aimd()
-  if not family.aimd then return nil end
-  local since = math.max(0, now - family.aimd_at)
-  local rate = family.aimd * (1 + CLIMB_PER_SECOND * math.min(since, STEADY_CLIMB_SECONDS))
-  if since > STEADY_CLIMB_SECONDS then
-    rate = rate * 2 ^ math.min(40, (since - STEADY_CLIMB_SECONDS) / DOUBLING_SECONDS)
+-- A provider that names no limit is known by its 429s. Between two moments at which it had nothing left (a return after
+-- a rest, and the next) it took on what it allows: calls started, less those refused, over the time, is its rate.
+-- Returns requests per second, and for how long they were measured.
+local function ceiling()
+  local most, seconds = family.epoch_taken / family.epoch_seconds, family.sure_seconds
+  if family.late_seconds > 0 and family.late_taken / family.late_seconds > most then
+    most, seconds = family.late_taken / family.late_seconds, family.lately_seconds
   end
-  return rate
+  return math.max(1 / 60, most), seconds
+end
+
+-- The share of the ceiling to try now: from a little below to it, long near it, then beyond, ever faster. How long it
+-- takes follows how long the ceiling was measured. Second: whether it is so far beyond that the ceiling is refuted.
+local function share_of_ceiling()
+  local most, seconds = ceiling()
+  local steady = math.min(math.max(STEADY_SECONDS, STEADY_CALLS / most), seconds)
+  -- A provider that counts by the minute was returned to late, so that the ceiling is too low.
+  if family.missed > 1 then steady = math.min(steady, math.max(LATE_STEADY_SECONDS, STEADY_CALLS / most)) end
+  local at = math.min(100, family.grown / steady - 1)
+  return 1 + DIP * at ^ 3, at > REFUTED_AT
 end
 
 local rates, capacities = {}, {}
@@ -85,7 +98,7 @@ local function find_rates()
   for _, kind in ipairs(KINDS) do
     if limits[kind] then rates[kind] = limits[kind] * share end
   end
-  if not known and family.aimd then rates.r = aimd() * PACE / 60 end
+  if not known and family.epoch_seconds then rates.r = ceiling() * share_of_ceiling() end
   for kind, rate in pairs(rates) do
     capacities[kind] = rate * BURST_SECONDS
     if kind == 'r' then capacities.r = math.max(1, capacities.r) end
@@ -100,20 +113,30 @@ local function first_level(kind)
 end
 
 local elapsed = math.max(0, now - (family.at or now))
+local resting = (family.resting or 0) > 0
+local before = family.r
 for _, kind in ipairs(KINDS) do
   if rates[kind] then
     family[kind] = math.min(capacities[kind], (family[kind] or first_level(kind)) + rates[kind] * elapsed)
   end
 end
+if resting then
+  family.ran = family.ran + elapsed
+elseif not known and family.epoch_seconds and before then
+  -- Time in which nobody asked for more proves nothing.
+  family.ran = family.ran + (family.r - before) / rates.r
+  if family.r < capacities.r then family.grown = family.grown + elapsed end
+end
 family.share = math.min(SHARE_SAVED_SECONDS, (family.share or 0) + BATCH_SHARE * elapsed)
 family.seen = (family.seen or 0) * math.exp(-elapsed / SEEN_SECONDS)
 if not known then
+  family.first_at = family.first_at or now
   family.first = math.max(family.first or FIRST_CALLS, math.min(FIRST_CALLS, (family.first or FIRST_CALLS) + FIRST_CALLS_PER_SECOND * elapsed))
 end
 family.at = now
 
 local function slow_start()
-  return not known and (family.aimd or (family.ok or 0) < FREE_AFTER)
+  return not known and not family.ran and (family.ok or 0) < FREE_AFTER
 end
 
 -- What a call takes from each bucket.
@@ -123,10 +146,16 @@ local function costs(input, output)
   return {r = 1, t = input + expected, i = input, o = expected}
 end
 
+local function started(calls)
+  family.seen = family.seen + calls
+  if family.first then family.first = family.first - calls end
+  family.taken = (family.taken or 0) + calls
+  if (family.probe or 0) > 0 and calls > 0 then family.probe, family.hold_until = 0, now + PROBE_SECONDS end
+end
+
 local function charge(cost)
   for kind in pairs(rates) do family[kind] = family[kind] - cost[kind] end
-  family.seen = family.seen + 1
-  if family.first then family.first = family.first - 1 end
+  started(1)
 end
 
 -- Seconds until every bucket has what the call takes, at most its capacity, with `allowance` seconds of debt; and for what.
@@ -166,6 +195,26 @@ local function open_for(trips)
   return math.min(MOST_OPEN_SECONDS, FIRST_OPEN_SECONDS * 2 ^ math.min(16, trips - 1))
 end
 
+-- The first call after a rest: what the provider took on since the last return is its rate. If it took nothing, that
+-- return was too early: one call then asks whether it is time.
+local function resume()
+  local ran = math.max(0.1, family.ran)
+  if family.taken >= 1 or not family.epoch_seconds then
+    family.sure_seconds = family.epoch_seconds and ran or FIRST_GUESS_SECONDS
+    family.epoch_taken, family.epoch_seconds, family.missed = math.max(0, family.taken), ran, 0
+    family.late_seconds = family.lately > 0 and family.lately_seconds + REST_SECONDS or 0
+    family.late_taken = family.lately * family.lately_seconds
+  else
+    -- Refusals came in after the rest had begun: nothing was taken since the last return.
+    family.epoch_taken, family.epoch_seconds = math.max(0, family.epoch_taken + family.taken), family.epoch_seconds + ran
+    if family.late_seconds > 0 then family.late_seconds = family.late_seconds + ran end
+    family.missed, family.probe = family.missed + 1, 1
+  end
+  family.taken, family.ran, family.grown, family.resting, family.resumed_at = 0, 0, 0, 0, now
+  find_rates()
+  if not known then family.r = family.probe or 0 end
+end
+
 -- Retry-After and the breaker: seconds to wait, for what, and whether the call would be a probe.
 local function stopped()
   if (connection.blocked_until or 0) > now then return connection.blocked_until - now, "the provider's Retry-After" end
@@ -173,6 +222,8 @@ local function stopped()
     if connection.open_until > now then return connection.open_until - now, 'the provider to be back' end
     return 0, nil, true
   end
+  if (family.hold_until or 0) > now then return family.hold_until - now, 'first answers' end
+  if resting then resume() end
   return 0, nil, false
 end
 

@@ -3,7 +3,8 @@
 -- ARGV[10] input used beyond its estimate (may be negative), ARGV[11] output estimated, ARGV[12] produced,
 -- ARGV[13] produced beyond its estimate; outcomes: ARGV[14] good answers, ARGV[15] failures since the last of them,
 -- ARGV[16] 429s, ARGV[17] their longest Retry-After in seconds, '' if none said; ARGV[18] batch calls that ended;
--- readings: ARGV[19..26] limit, remaining of requests, tokens, input, output, '' if not said
+-- readings: ARGV[19..26] limit, remaining of requests, tokens, input, output, '' if not said;
+-- ARGV[27] how many seconds ago the last of the calls answered with 429 began
 local function arg(n) return tonumber(ARGV[n]) or 0 end
 
 -- Readings first: what follows is counted in limits as they are now.
@@ -45,7 +46,10 @@ else
   delta.t = delta.i + delta.o
 end
 for kind in pairs(rates) do family[kind] = math.min(capacities[kind], family[kind] + delta[kind]) end
-if family.first then family.first = family.first + delta.r + 2 * arg(14) end
+if family.first then
+  family.first = family.first + delta.r + ((family.ok or 0) < DOUBLING_ANSWERS and 2 or SLOWER_GROWTH) * arg(14)
+end
+if family.taken then family.taken = family.taken - arg(7) end
 family.ok = math.min(2 * FREE_AFTER, (family.ok or 0) + arg(14))
 
 if arg(14) > 0 then connection.fails, connection.trips, connection.open_until = 0, 0, 0 end
@@ -57,21 +61,49 @@ if arg(15) > 0 and (connection.trips or 0) == 0 then
   end
 end
 
-if arg(16) > 0 then
+-- Calls that began before the rate was last cut say nothing new.
+local function cut_known(rest)
   local again = now - (family.cut_at or 0) < AGAIN_SECONDS
+  family.strikes = again and (family.strikes or 0) + 1 or 0
+  family.factor = math.max(LOWEST_FACTOR, factor() * (again and CUT_KNOWN_AGAIN or CUT_KNOWN))
+  family.factor_at = now
+  rest = rest or math.min(MOST_REST_SECONDS, REST_SECONDS * 2 ^ math.min(8, family.strikes))
+  family.cut_at, family.cut_until = now, now + math.min(rest, MOST_RETRY_AFTER_SECONDS) + CUT_SETTLES_SECONDS
+  return rest
+end
+
+local function rest_unknown(rest)
+  -- Starts a second, lately.
+  local age = math.max(0.1, now - family.first_at)
+  local lately = family.seen / SEEN_SECONDS / (1 - math.exp(-age / SEEN_SECONDS))
+  local longest = MOST_REST_SECONDS
+  if not family.ran then
+    -- The first time nothing is measured but what was started since the first call, and a part of it had been saved up.
+    family.taken, family.ran = FIRST_GUESS * family.taken, age
+    family.lately, family.lately_seconds = FIRST_GUESS * lately, FIRST_GUESS_SECONDS
+  else
+    local _, refuted = share_of_ceiling()
+    family.lately, family.lately_seconds = refuted and lately or 0, SEEN_SECONDS
+    longest = math.max(REST_SECONDS, math.min(longest, STEADY_CALLS / ceiling()))
+  end
+  family.resting = 1
+  return rest or math.min(longest, REST_SECONDS * 2 ^ math.min(8, family.missed or 0))
+end
+
+if arg(16) > 0 then
+  local began = now - arg(27)
   local rest = tonumber(ARGV[17])
-  if now >= (family.cut_until or 0) then
-    family.strikes = again and (family.strikes or 0) + 1 or 0
-    if known then
-      family.factor = math.max(LOWEST_FACTOR, factor() * (again and CUT_KNOWN_AGAIN or CUT_KNOWN))
-      family.factor_at = now
+  if known then
+    if now >= (family.cut_until or 0) and began >= (family.cut_at or 0) - 0.00001 then rest = cut_known(rest) end
+  else
+    -- (times are kept to a microsecond)
+    local late = began < (family.resumed_at or 0) - 0.00001
+    if late then
+      family.epoch_taken = math.max(0, family.epoch_taken - arg(16))
     else
-      local rate = aimd() or math.max(60, family.seen / SEEN_SECONDS * 60)
-      family.aimd, family.aimd_at = math.max(1, rate * (again and CUT_UNKNOWN_AGAIN or CUT_UNKNOWN)), now
-      family.first = FIRST_CALLS_AGAIN
+      family.taken = (family.taken or 0) - arg(16)
     end
-    rest = rest or math.min(MOST_REST_SECONDS, REST_SECONDS * 2 ^ math.min(8, family.strikes))
-    family.cut_at, family.cut_until = now, now + math.min(rest, MOST_RETRY_AFTER_SECONDS) + CUT_SETTLES_SECONDS
+    if not late and not resting then rest = rest_unknown(rest) end
   end
   if rest then connection.blocked_until = math.max(connection.blocked_until or 0, now + math.min(rest, MOST_RETRY_AFTER_SECONDS)) end
 end

@@ -42,6 +42,8 @@ class _Sum:
     ended: int = 0
     refused: int = 0
     retry_after_seconds: float | None = None
+    #: when the last of the refused calls began, by the process's clock
+    refused_began: float = 0.0
     #: kind -> (limit, least that remained)
     readings: dict[str, tuple[int, int | None]] = field(default_factory=dict)
 
@@ -134,9 +136,11 @@ class Feedback:
             sums.ended += 1
         self._soon()
 
-    def penalise(self, key: LimitKey, retry_after_seconds: float | None) -> None:
+    def penalise(self, key: LimitKey, retry_after_seconds: float | None, took_seconds: float = 0.0) -> None:
+        began = self._monotonic() - took_seconds
         with self._lock:
             sums = self._sum(key)
+            sums.refused_began = began if not sums.refused else max(sums.refused_began, began)
             sums.refused += 1
             sums.ended += 1
             if retry_after_seconds is not None:
@@ -186,7 +190,7 @@ class Feedback:
             sums, self._sums = self._sums, {}
             for key, found in sums.items():
                 ended = 0 if key.connection_id in self._slots else found.ended
-                calls.append((FEEDBACK, keys.all_of(key), _arguments(key, found, ended, now)))
+                calls.append((FEEDBACK, keys.all_of(key), _arguments(key, found, ended, self._monotonic(), now)))
             for connection_id, slots in list(self._slots.items()):
                 beat = monotonic - slots.beaten_at >= _BEAT_SECONDS
                 if not slots.ended and not (beat and (slots.held or slots.asking)):
@@ -204,6 +208,9 @@ class Feedback:
         if found is None:
             found = self._sums[key] = _Sum()
         return found
+
+    def _monotonic(self) -> float:
+        return self._clock() if self._clock else time.monotonic()
 
     def start(self) -> None:
         """Flush from a thread from now on."""
@@ -226,7 +233,7 @@ class Feedback:
             time.sleep(FLUSH_SECONDS)
 
 
-def _arguments(key: LimitKey, sums: _Sum, ended: int, now: float | None) -> Arguments:
+def _arguments(key: LimitKey, sums: _Sum, ended: int, monotonic: float, now: float | None) -> Arguments:
     readings: list[str | int] = []
     for kind in _KINDS:
         limit, remaining = sums.readings.get(kind, ("", None))
@@ -246,4 +253,5 @@ def _arguments(key: LimitKey, sums: _Sum, ended: int, now: float | None) -> Argu
         "" if sums.retry_after_seconds is None else repr(sums.retry_after_seconds),
         ended,
         *readings,
+        repr(max(0.0, monotonic - sums.refused_began)) if sums.refused else 0,
     )

@@ -35,14 +35,14 @@ if most_in_flight then
     bound(math.min(free, math.max(mine, free - kept)), 0.1, 'concurrency')
   end
 end
+if (family.probe or 0) > 0 then bound(1, PROBE_SECONDS, 'first answers') end
 if slow_start() then bound(family.first, 0.05, 'first answers') end
 if probing then bound(PROBES, open_for(connection.trips + 1), 'the provider to be back') end
 
 local granted = 0
 if next(rates) == nil then
   granted = room
-  family.seen = family.seen + granted
-  if family.first then family.first = family.first - granted end
+  started(granted)
 else
   local live_waits = (family.live_wait_until or 0) > now
   local live_recent = live_waits or now - (family.live_at or 0) < LIVE_RECENT_SECONDS

@@ -26,8 +26,9 @@ SHARE_DEBT_SECONDS = 0.2
 IN_FLIGHT_SECONDS = 60.0
 #: Calls to a connection of which nothing is known, until the first answers come.
 FIRST_CALLS = 32.0
-#: The same after a 429, as long as only 429s tell where the limit is.
-FIRST_CALLS_AGAIN = 4.0
+#: Each good answer lets two more start, after so many of them one and a half: who doubles runs far past a limit.
+DOUBLING_ANSWERS = 256.0
+SLOWER_GROWTH = 1.5
 #: Credit that comes back per second in case that outcomes were lost with their process.
 FIRST_CALLS_PER_SECOND = 1.0
 #: After so many good answers without limits in their headers there is no limit but the provider's own 429s.
@@ -35,18 +36,25 @@ FREE_AFTER = 8192.0
 #: The rate of a family whose limits are known, after a 429: cut by this, by more if the last cut is not long ago.
 CUT_KNOWN = 0.9
 CUT_KNOWN_AGAIN = 0.7
-#: The same if only the 429s tell where the limit is.
-CUT_UNKNOWN = 0.8
-CUT_UNKNOWN_AGAIN = 0.5
 AGAIN_SECONDS = 10.0
 #: 429s of calls that were under way when the rate was cut say nothing new.
 CUT_SETTLES_SECONDS = 1.0
 LOWEST_FACTOR = 0.05
 #: How fast the rate climbs back, in shares of the limit per second.
 CLIMB_PER_SECOND = 0.02
-#: Without a known limit: steady climb for so long, then doubling in every further DOUBLING_SECONDS.
-STEADY_CLIMB_SECONDS = 15.0
-DOUBLING_SECONDS = 10.0
+#: If only 429s tell where the limit is: how far below the measured rate it goes on, and the time, or the calls if they
+#: take longer, until it is there again; as far above it after as long again, and twice of it after two times more.
+DIP = 0.03
+STEADY_SECONDS = 20.0
+STEADY_CALLS = 100.0
+LATE_STEADY_SECONDS = 10.0
+#: After so many such times beyond it (then at 1.5 of it) the measured rate is refuted: what was reached lately counts.
+REFUTED_AT = 2.5
+#: At the first 429: the share that is tried of the rate at which calls started, while none other is measured.
+FIRST_GUESS = 0.5
+FIRST_GUESS_SECONDS = 2.0
+#: After a rest that was too short one call asks, and others wait so long for its refusal.
+PROBE_SECONDS = 0.5
 #: Time constant of the measured rate of starts.
 SEEN_SECONDS = 5.0
 #: A provider that says that less than this is left (in seconds of the rate) is used by somebody else too: slow down.
@@ -54,7 +62,7 @@ LOW_SECONDS = 0.1
 CUT_LOW = 0.9
 LOW_SETTLES_SECONDS = 1.0
 #: Limits below this many a minute are near zero in normal use, so that says nothing.
-LOW_FROM = 60.0
+LOW_FROM = 300.0
 #: Without Retry-After the connection rests this long, doubled by each further 429 that comes soon, up to the second.
 REST_SECONDS = 0.25
 MOST_REST_SECONDS = 10.0

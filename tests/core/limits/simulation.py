@@ -13,6 +13,7 @@ from uuid import uuid4
 import redis
 
 from core.limits import Configured, Limiter, LimitKey, Meter
+from core.limits.feedback import Feedback
 from core.providers.types import LimitReading, Usage
 
 START = 1_000_000.0
@@ -74,6 +75,35 @@ class SlidingWindow:
             self.sum -= self.taken.popleft()[1]
 
 
+class FixedWindow:
+    """The limit anew on every full minute of the clock."""
+
+    def __init__(self, per_minute: float) -> None:
+        self.per_minute = per_minute
+        self.window = 0.0
+        self.taken = 0.0
+
+    def admit(self, now: float, units: float = 1.0) -> float:
+        """Seconds to wait; 0: taken."""
+        self._turn(now)
+        if self.taken + units > self.per_minute:
+            return self.window + 60 - now
+        self.taken += units
+        return 0.0
+
+    def remaining(self, now: float) -> int:
+        self._turn(now)
+        return max(0, int(self.per_minute - self.taken))
+
+    def _turn(self, now: float) -> None:
+        window = now // 60 * 60
+        if window > self.window:
+            self.window, self.taken = window, 0.0
+
+
+Provider = TokenBucket | SlidingWindow | FixedWindow
+
+
 @dataclass
 class Outcome:
     """What the simulation saw."""
@@ -81,6 +111,9 @@ class Outcome:
     calls: int = 0
     refused: int = 0
     done_at: float = 0.0
+    #: when calls were refused, and when the provider took them on
+    refused_at: list[float] = field(default_factory=list)
+    admitted_at: list[float] = field(default_factory=list)
     batch_started: list[float] = field(default_factory=list)
     live_waits: list[float] = field(default_factory=list)
     live_over_limit: int = 0
@@ -95,18 +128,30 @@ class Outcome:
 
 
 class Simulation:
-    """Runs `limiter` against a provider: the scheduler asks every tick, answers come after a latency."""
+    """Runs `limiter` against a provider: the scheduler asks every tick, answers come after a latency.
+
+    Parameters
+    ----------
+    headers : answers tell the limit and what is left of it, and 429s when to come back.
+    retry_after : 429s tell that even without headers.
+    jitter_seconds : calls start up to so much later than they were granted.
+    refusal_seconds : how long a 429 takes.
+    processes : so many make the calls, each telling Redis of its own, at moments apart.
+    """
 
     def __init__(
         self,
         client: redis.Redis,
-        provider: TokenBucket | SlidingWindow | None,
+        provider: Provider | None,
         configured: Configured,
         *,
         headers: bool = True,
+        retry_after: bool = False,
         latency_seconds: float = 0.5,
         jitter_seconds: float = 0.02,
+        refusal_seconds: float = 0.01,
         tick_seconds: float = 0.05,
+        processes: int = 1,
         family: str = "gpt-4o",
         down: Callable[[float], bool] = lambda now: False,
     ) -> None:
@@ -116,10 +161,16 @@ class Simulation:
         self.provider = provider
         self.configured = configured
         self.headers = headers
+        self.retry_after = headers or retry_after
         self.latency = latency_seconds
         self.jitter = jitter_seconds
+        self.refusal = refusal_seconds
         self.tick = tick_seconds
+        self.processes = [self.limiter.feedback]
+        self.processes += [Feedback(client, clock=self.clock) for _ in range(processes - 1)]
         self.down = down
+        #: that are asked for at a time
+        self.most_rows = 2000
         self.random = random.Random(7)
         self.outcome = Outcome()
         self.left = 0
@@ -137,16 +188,21 @@ class Simulation:
         self.left = rows
         until = START + seconds
         self._schedule()
+        for number, feedback in enumerate(self.processes):
+            self.at(self.tick * number / len(self.processes), lambda feedback=feedback: self._flush(feedback))
         while self._events and (self.left or self.in_flight or not rows) and self._events[0][0] < until:
             self.clock.now, _, do = heapq.heappop(self._events)
             do()
         self.outcome.done_at = self.clock.now - START
         return self.outcome
 
+    def _flush(self, feedback: Feedback) -> None:
+        feedback.flush()
+        self.at(self.tick, lambda: self._flush(feedback))
+
     def _schedule(self) -> None:
-        self.limiter.feedback.flush()
         if self.left:
-            rows = [(10, 10)] * min(self.left, 2000)
+            rows = [(10, 10)] * min(self.left, self.most_rows)
             granted = self.limiter.take(self.key, self.configured, rows, in_flight=self.in_flight).granted
             self.left -= granted
             self.in_flight += granted
@@ -161,6 +217,8 @@ class Simulation:
 
     def _call(self, ended: Callable[[bool], None]) -> None:
         self.outcome.calls += 1
+        feedback = self.processes[self.outcome.calls % len(self.processes)]
+        began = self.clock.now
         down = self.down(self.clock.now - START)
         wait = 0.0 if self.provider is None or down else self.provider.admit(self.clock.now)
         readings = []
@@ -170,18 +228,22 @@ class Simulation:
 
         def answer() -> None:
             if down:
-                self.limiter.feedback.failure(self.key)
+                feedback.failure(self.key)
             elif wait > 0:
-                self.outcome.refused += 1
-                self.limiter.feedback.observe(self.key, readings)
-                self.limiter.feedback.penalise(self.key, max(1.0, wait) if self.headers else None)
+                feedback.observe(self.key, readings)
+                feedback.penalise(self.key, max(1.0, wait) if self.retry_after else None, self.clock.now - began)
             else:
-                self.limiter.feedback.observe(self.key, readings)
-                self.limiter.feedback.settle(self.key, (10, 10), Usage(input_tokens=10, output_tokens=8))
-                self.limiter.feedback.success(self.key)
+                feedback.observe(self.key, readings)
+                feedback.settle(self.key, (10, 10), Usage(input_tokens=10, output_tokens=8))
+                feedback.success(self.key)
             ended(not down and wait == 0)
 
-        self.at(0.01 if wait > 0 or down else self.latency * (0.9 + 0.2 * self.random.random()), answer)
+        if wait > 0:
+            self.outcome.refused += 1
+            self.outcome.refused_at.append(began - START)
+        elif not down:
+            self.outcome.admitted_at.append(began - START)
+        self.at(self.refusal if wait > 0 or down else self.latency * (0.9 + 0.2 * self.random.random()), answer)
 
     def live(self, per_second: float, *, first: float = 0.0, until: float = 1e9) -> None:
         """Live callers come at random from `first` on."""

@@ -246,6 +246,64 @@ def test_only_429s_tell_the_limit_of_a_server_without_headers(bench):
     assert bench.take(Configured()).granted <= 6
 
 
+def _found_by_its_429s(bench) -> None:
+    """Runs for ten seconds at forty a second, then into the limit, and rests."""
+    for _ in range(100):
+        bench.take(Configured(), SMALL[:4])
+        bench.told(good=4)
+        bench.pass_time(0.1)
+    bench.told(refused=1)
+    bench.pass_time(0.3)
+
+
+def test_429s_of_calls_that_began_before_the_rest_are_no_news(bench):
+    # given a rate that was found, and calls that go on at it
+    _found_by_its_429s(bench)
+    granted = bench.take(Configured()).granted
+    bench.pass_time(0.1)
+    # when calls that began before are refused late
+    bench.limiter.feedback.penalise(bench.key, None, 0.5)
+    bench.limiter.feedback.flush()
+    # then nothing rests for them; for one that began since, it does
+    granted += bench.take(Configured()).granted
+    assert granted >= 1
+    bench.limiter.feedback.penalise(bench.key, None, 0.05)
+    bench.limiter.feedback.flush()
+    assert bench.take(Configured()).waiting_for == RETRY_AFTER
+
+
+def test_a_return_that_was_too_early_is_followed_by_single_calls_farther_apart(bench):
+    # given a provider that has nothing left for half a minute
+    _found_by_its_429s(bench)
+    asked = []
+    for _ in range(300):
+        if granted := bench.take(Configured()).granted:
+            asked.append((bench.clock.now, granted))
+            bench.told(refused=granted)
+        bench.pass_time(0.1)
+    # then it is asked a few times, with one call each after the first
+    assert 4 <= len(asked) <= 12
+    assert {granted for _, granted in asked[1:]} == {1}
+    assert asked[3][0] - asked[2][0] < asked[-1][0] - asked[-2][0]
+
+
+def test_a_rate_that_nobody_uses_does_not_grow(bench):
+    # given a rate that was found, and an hour in which a live call comes now and then
+    _found_by_its_429s(bench)
+    bench.take(Configured())
+    for _ in range(120):
+        bench.pass_time(30)
+        bench.take(Configured(), SMALL[:1])
+        bench.told(good=1)
+    # when a batch comes
+    granted = 0
+    for _ in range(100):
+        granted += bench.take(Configured()).granted
+        bench.pass_time(0.1)
+    # then it goes at about that rate
+    assert 100 <= granted <= 450
+
+
 def test_a_dead_provider_gets_probes_only_at_growing_intervals(bench):
     configured = Configured(6000)
     bench.take(configured)

@@ -20,28 +20,34 @@ def _limiter(url: str) -> Limiter:
     return Limiter(redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(url, max_connections=8)))
 
 
-def _hammer(url: str, connection_id: UUID, until: float, granted) -> None:
+def _hammer(url: str, connection_id: UUID, seconds: float, all_there, granted) -> None:
     limiter, key, sum_ = _limiter(url), LimitKey(connection_id, "gpt-4o"), 0
+    # A process may take longer to start than it hammers.
+    all_there.wait(60)
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         sum_ += limiter.take(key, Configured(6000), [(1, 1)] * 50, in_flight=0).granted
     granted.put(sum_)
 
 
 def test_processes_together_keep_the_rate(redis_url):
+    # given a bucket of which nothing was taken yet, and three processes that begin at one moment
     context = multiprocessing.get_context("spawn")
-    granted, connection_id, seconds = context.Queue(), uuid4(), 2.0
+    granted, all_there, connection_id, seconds = context.Queue(), context.Barrier(3), uuid4(), 2.0
     key = LimitKey(connection_id, "gpt-4o")
     began = time.monotonic()
     _limiter(redis_url).take(key, Configured(6000), [], in_flight=0)
     processes = [
-        context.Process(target=_hammer, args=(redis_url, connection_id, began + 3 + seconds, granted)) for _ in range(3)
+        context.Process(target=_hammer, args=(redis_url, connection_id, seconds, all_there, granted)) for _ in range(3)
     ]
     for process in processes:
         process.start()
-    total = sum(granted.get(timeout=60) for _ in processes)
+    # when each takes all that it is given
+    total = sum(granted.get(timeout=120) for _ in processes)
     took = time.monotonic() - began
     for process in processes:
         process.join()
+    # then together it is the rate, and the half second that was saved up
     assert 50 <= total <= took * 100 + 51
 
 

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from core.limits import Configured
-from tests.core.limits.simulation import Simulation, SlidingWindow, TokenBucket, overrun
+from tests.core.limits.simulation import FixedWindow, Simulation, SlidingWindow, TokenBucket, overrun
 
 LIMIT = 3000
 CONFIGURED = Configured(LIMIT)
@@ -71,11 +71,50 @@ def test_somebody_else_on_the_same_key_is_made_room_for(client):
     assert outcome.done_at <= 120
 
 
-@pytest.mark.parametrize("burst_seconds", [1, 5])
-def test_without_headers_429s_find_the_rate(client, burst_seconds):
-    outcome = Simulation(client, TokenBucket(LIMIT, burst_seconds), LEARN, headers=False).run(3000)
-    assert outcome.done_at <= 120
-    assert outcome.refused_share <= 0.15
+@pytest.mark.parametrize(
+    ("kind", "retry_after", "latency", "processes", "most_refused"),
+    [
+        (lambda: TokenBucket(LIMIT, 1), False, 0.5, 1, 0.004),
+        (lambda: TokenBucket(LIMIT, 10), True, 2.0, 4, 0.012),
+        (lambda: FixedWindow(LIMIT), True, 0.5, 1, 0.05),
+    ],
+    ids=["a second", "ten seconds", "by the minute"],
+)
+def test_without_headers_429s_find_the_rate(client, kind, retry_after, latency, processes, most_refused):
+    # given a provider that names no limit
+    simulation = Simulation(
+        client,
+        kind(),
+        LEARN,
+        headers=False,
+        retry_after=retry_after,
+        latency_seconds=latency,
+        processes=processes,
+    )
+    simulation.most_rows = 100
+    # when a batch runs for three and a half minutes
+    outcome = simulation.run(10**9, seconds=200)
+    # then its limit is used, and few calls were needed to find it
+    settled = [at for at in outcome.admitted_at if at >= 80]
+    assert len(settled) / (LIMIT / 60 * 120) >= 0.97
+    assert sum(at >= 80 for at in outcome.refused_at) / len(settled) <= 0.01
+    assert outcome.refused_share <= most_refused
+
+
+@pytest.mark.parametrize(("factor", "seconds"), [(0.5, 5.0), (2.0, 90.0)], ids=["lowered", "raised"])
+def test_without_headers_a_changed_limit_is_found(client, factor, seconds):
+    # given a provider whose limit changes after a minute
+    provider = TokenBucket(LIMIT, 1)
+    simulation = Simulation(client, provider, LEARN, headers=False)
+    simulation.most_rows = 100
+    simulation.at(60, lambda: setattr(provider, "per_minute", LIMIT * factor))
+    # when the time to find that out has passed
+    outcome = simulation.run(10**9, seconds=190)
+    since = 60 + seconds
+    # then the new one is used
+    settled = [at for at in outcome.admitted_at if at >= since]
+    assert len(settled) / (LIMIT / 60 * factor * (190 - since)) >= 0.97
+    assert outcome.refused_share <= 0.01
 
 
 def test_live_calls_do_not_notice_the_batch(client):
