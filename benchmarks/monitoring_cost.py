@@ -1,8 +1,9 @@
 """What metrics, sums and traces cost the rows of a batch: the service as it is, against one that counts nothing.
 
 The other service is the same code with `without_monitoring` first on its path: its counters, gauges, histograms and
-hourly sums do nothing. Each runs in a house of its own, one after the other in every run, so that all see the machine
-in the same states. Traces are sent to a collector that reads and forgets.
+hourly sums do nothing. Each has a house of its own; all run at once, and batches go to them in turn, in short rounds
+whose order turns round each time. Each round is compared with itself, and the median of these ratios counts: so a
+machine that has slow moments slows both. Traces are sent to a collector that reads and forgets.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import sys
 import threading
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from statistics import median
 
 from benchmarks.common import (
     all_succeeded,
@@ -26,6 +28,7 @@ from benchmarks.common import (
 )
 from benchmarks.options import RUNS, Option, parse
 from benchmarks.report import Report
+from launcher.house import Client, House
 from launcher.services import ROOT
 
 _GOAL = 1.10
@@ -37,9 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "monitoring_cost",
         __doc__,
         arguments,
-        rows=Option(10_000, 1000, "rows of a batch, at latency 0"),
-        batches=Option(3, 1, "batches in each house; the fastest counts"),
-        workers=Option(1, 1, "worker processes"),
+        rows=Option(5_000, 1000, "rows of a batch, at latency 0"),
+        rounds=Option(8, 1, "batches for each house; the median of the ratios counts"),
+        traces=Option(1, 1, "1: houses that send traces too; 0: none"),
+        workers=Option(1, 1, "worker processes in each house"),
         runs=RUNS,
     )
     report = Report("monitoring_cost", options)
@@ -50,33 +54,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "with a tenth of the traces": {"LLM_SERVICE_TRACES_URL": url, "LLM_SERVICE_TRACES_RATIO": "0.1"},
             "with all traces": {"LLM_SERVICE_TRACES_URL": url, "LLM_SERVICE_TRACES_RATIO": "1"},
         }
+        if not options.traces:
+            kinds = {name: environment for name, environment in kinds.items() if "traces" not in name}
         for _ in range(options.runs):
-            found = {name: _measure(report, options, name, environment) for name, environment in kinds.items()}
-            rate, processor = found.pop("counts nothing")
-            for name, (own_rate, own_processor) in found.items():
-                goal = _GOAL if name == "as it is" else None
-                report.add(f"{name}: times as long for a row", rate / own_rate, "x", at_most=goal)
-                report.add(f"{name}: times the processor time", own_processor / processor, "x", at_most=goal)
+            _compare(report, options, kinds)
     report.finish()
 
 
-def _measure(report: Report, options: Namespace, name: str, environment: Mapping[str, str]) -> tuple[float, float]:
-    """Rows per second, and processor seconds a row over all processes but the simulator, of the best batch."""
-    best_rate, best_processor = 0.0, float("inf")
-    with running_house(options, workers=options.workers, environment=environment) as house:
-        client, _ = new_tenant(house)
-        warm_up(house, client)
-        for _ in range(options.batches):
-            submitted = submit(client, options.rows)
-            before = processor_seconds_by_part(house)
-            done = all_succeeded(wait_ended(client, submitted.id))
-            after = processor_seconds_by_part(house)
-            used = sum(after[part] - before[part] for part in after if part != "simulator")
-            best_rate = max(best_rate, options.rows / (done.ended_at - submitted.accepted_at))
-            best_processor = min(best_processor, used / options.rows)
-    report.add(f"{name}: rate", best_rate, "rows/s")
-    report.add(f"{name}: processor time a row", best_processor * 1e6, "us")
-    return best_rate, best_processor
+def _compare(report: Report, options: Namespace, kinds: Mapping[str, Mapping[str, str]]) -> None:
+    """Run the rounds in new houses; add what each took, and its ratios to the one that counts nothing."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
+    with ExitStack() as houses:
+        sides = {}
+        for name, environment in kinds.items():
+            house = houses.enter_context(running_house(options, workers=options.workers, environment=environment))
+            client, _ = new_tenant(house)
+            warm_up(house, client)
+            sides[name] = house, client
+        for number in range(options.rounds):
+            for name in list(kinds)[:: 1 if number % 2 else -1]:
+                found[name].append(_measure(*sides[name], options.rows))
+    base = found["counts nothing"]
+    for name, measured in found.items():
+        report.add(f"{name}: rate", median(rate for rate, _ in measured), "rows/s")
+        report.add(f"{name}: processor time a row", median(seconds for _, seconds in measured) * 1e6, "us")
+        if measured is base:
+            continue
+        goal = _GOAL if name == "as it is" else None
+        slower = median(rate / own for (rate, _), (own, _) in zip(base, measured, strict=True))
+        busier = median(own / seconds for (_, seconds), (_, own) in zip(base, measured, strict=True))
+        report.add(f"{name}: times as long for a row", slower, "x", at_most=goal)
+        report.add(f"{name}: times the processor time", busier, "x", at_most=goal)
+
+
+def _measure(house: House, client: Client, rows: int) -> tuple[float, float]:
+    """Rows per second, and processor seconds a row over all processes but the simulator, of one batch."""
+    submitted = submit(client, rows)
+    before = processor_seconds_by_part(house)
+    done = all_succeeded(wait_ended(client, submitted.id))
+    after = processor_seconds_by_part(house)
+    used = sum(after[part] - before[part] for part in after if part != "simulator")
+    return rows / (done.ended_at - submitted.accepted_at), used / rows
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,3 +51,21 @@ def panel_queries() -> Iterator[tuple[str, str]]:
 def rule_queries() -> Iterator[tuple[str, str]]:
     for rule in rules():
         yield rule.get("alert") or rule["record"], rule["expr"]
+
+
+def runbook_pages() -> list[Path]:
+    return sorted(RUNBOOKS.glob("LLM*.md"))
+
+
+def runbook_code(page: Path) -> list[str]:
+    """What stands between backticks on a page, each on one line; not the query that fires, which the rules have."""
+    text = page.read_text(encoding="utf-8").partition("```promql")[0]
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", text)]
+
+
+def runbook_queries() -> Iterator[tuple[str, str]]:
+    """(page, query) of everything on the pages that names a metric of the service."""
+    for page in runbook_pages():
+        for code in runbook_code(page):
+            if re.search(r"\b(llm_service_|gen_ai_client_)", code):
+                yield page.stem, code

@@ -60,7 +60,7 @@ def test_no_runbook_without_an_alert() -> None:
     assert all(f"[{name}]({name}.md)" in index for name in pages)
 
 
-@pytest.mark.parametrize("page", sorted(files.RUNBOOKS.glob("LLM*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", files.runbook_pages(), ids=lambda page: page.stem)
 def test_runbooks_refer_to_alerts_that_exist(page: Path) -> None:
     words = {word.strip("`.,;:()?") for word in page.read_text(encoding="utf-8").split()}
     assert {word for word in words if word.startswith("LLMService")} <= set(files.alerts())

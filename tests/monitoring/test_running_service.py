@@ -34,8 +34,8 @@ def test_every_metric_that_is_asked_for_is_exported_with_its_labels(busy: Busy) 
     for family in busy.scrape().values():
         for sample in family.samples:
             exported.setdefault(sample.name, set()).update(sample.labels)
-    # then no query of a rule or a panel names anything else
-    for where, query in [*files.rule_queries(), *files.panel_queries()]:
+    # then no query of a rule, a panel or a runbook names anything else
+    for where, query in [*files.rule_queries(), *files.panel_queries(), *files.runbook_queries()]:
         asked = metrics_of(with_variables(query))
         assert asked - files.recorded() <= set(exported), where
         known = {label for name in asked for label in exported.get(name, set())} | _LABELS_OF_PROMETHEUS
@@ -202,6 +202,9 @@ def test_every_query_returns_data_from_prometheus(busy: Busy, prometheus: str) -
     rules = [rule for group in groups for rule in group["rules"]]
     assert [rule for rule in rules if rule.get("lastError")] == []
     assert {rule["name"] for rule in rules} == set(files.alerts()) | files.recorded()
+    # and understands what the runbooks have one ask
+    for _, query in files.runbook_queries():
+        _ask(prometheus, query)
 
 
 def test_statistics_show_the_load_that_prometheus_knows(busy: Busy, prometheus: str) -> None:
