@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from statistics import median
 
 from benchmarks.common import (
     all_succeeded,
@@ -76,15 +75,13 @@ def _compare(report: Report, options: Namespace, kinds: Mapping[str, Mapping[str
                 found[name].append(_measure(*sides[name], options.rows))
     base = found["counts nothing"]
     for name, measured in found.items():
-        report.add(f"{name}: rate", median(rate for rate, _ in measured), "rows/s")
-        report.add(f"{name}: processor time a row", median(seconds for _, seconds in measured) * 1e6, "us")
-        if measured is base:
-            continue
         goal = _GOAL if name == "as it is" else None
-        slower = median(rate / own for (rate, _), (own, _) in zip(base, measured, strict=True))
-        busier = median(own / seconds for (_, seconds), (_, own) in zip(base, measured, strict=True))
-        report.add(f"{name}: times as long for a row", slower, "x", at_most=goal)
-        report.add(f"{name}: times the processor time", busier, "x", at_most=goal)
+        for (rate, seconds), (base_rate, base_seconds) in zip(measured, base, strict=True):
+            report.add(f"{name}: rate", rate, "rows/s")
+            report.add(f"{name}: processor time a row", seconds * 1e6, "us")
+            if measured is not base:
+                report.add(f"{name}: times as long for a row", base_rate / rate, "x", at_most=goal)
+                report.add(f"{name}: times the processor time", seconds / base_seconds, "x", at_most=goal)
 
 
 def _measure(house: House, client: Client, rows: int) -> tuple[float, float]:

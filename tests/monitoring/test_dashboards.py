@@ -12,6 +12,9 @@ import yaml
 from monitoring import draw
 from tests.monitoring import files
 
+#: Ids that Grafana has for units (getValueFormats of @grafana/data): an id that it does not know is shown as a suffix.
+UNITS = {"short", "s", "reqps", "currencyUSD", "percentunit", "cps", "bytes"}
+
 PROVISIONED = files.MONITORING / "grafana" / "provisioning"
 
 
@@ -67,6 +70,22 @@ def test_grafana_can_take_it_as_it_is(file: Path) -> None:
     for variable in variables.values():
         assert variable["datasource"] == found["panels"][0]["datasource"]
         assert variable["query"]["query"] == variable["definition"]
+
+
+@pytest.mark.parametrize("file", files.DASHBOARDS, ids=lambda file: file.stem)
+def test_panels_lie_side_by_side_and_are_of_known_kinds(file: Path) -> None:
+    # Grafana's grid has 24 columns; what overlaps it moves, so that the dashboard looks unlike its file
+    taken: dict[tuple[int, int], str] = {}
+    for panel in files.dashboard(file)["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] >= 0 < place["w"], panel["title"]
+        assert place["x"] + place["w"] <= 24, panel["title"]
+        assert place["y"] >= 0 < place["h"], panel["title"]
+        for x in range(place["x"], place["x"] + place["w"]):
+            for y in range(place["y"], place["y"] + place["h"]):
+                assert taken.setdefault((x, y), panel["title"]) == panel["title"]
+        assert panel["type"] in ("timeseries", "stat"), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"] in UNITS, panel["title"]
 
 
 @pytest.mark.parametrize("file", files.DASHBOARDS, ids=lambda file: file.stem)
