@@ -37,13 +37,13 @@ def claude(client: Client) -> Iterator[anthropic.Anthropic]:
         yield made
 
 
-def made_of_a_file(gpt: openai.OpenAI, endpoint: str = CHAT) -> Batch:
+def made_of_a_file(gpt: openai.OpenAI, endpoint: str = CHAT, model: str = "gpt-4o-mini") -> Batch:
     """A batch of fifty lines in a file."""
     lines = []
     for n in range(ROWS):
         body: dict[str, Any] = {"model": "text-embedding-3-small", "input": f"text {n}"}
         if endpoint == CHAT:
-            body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": f"say nonce-face-{n}"}]}
+            body = {"model": model, "messages": [{"role": "user", "content": f"say nonce-face-{n}"}]}
         lines.append(json.dumps({"custom_id": f"row-{n}", "method": "POST", "url": endpoint, "body": body}))
     file = gpt.files.create(file=("in.jsonl", "\n".join(lines).encode()), purpose="batch")
     return gpt.batches.create(
@@ -105,6 +105,24 @@ def test_openais_package_sees_a_batch_at_the_provider_and_its_end(
     assert done.usage is not None
     assert done.usage.input_tokens == sum(row["response"]["body"]["usage"]["prompt_tokens"] for row in found.values())
     assert ways(results(client, made.id)) == {("succeeded", "native"): ROWS}
+
+
+def test_rows_of_a_model_that_answers_only_at_responses(
+    native_house: House, client: Client, gpt: openai.OpenAI
+) -> None:
+    # Given chat requests for a model that OpenAI serves only at /v1/responses, one of which fails there
+    native_house.simulator.config(tokens={"reasoning": 7}, faults=[{"kind": "500", "on": "row", "contains": "face-7"}])
+    made = made_of_a_file(gpt, model="gpt-5.4-pro")
+    # Then every line is answered as a chat completion, those of the provider's batch at half the price
+    done = ended(gpt, made.id)
+    assert (done.status, done.request_counts.total if done.request_counts else 0) == ("completed", ROWS)
+    found = lines_of(gpt, done.output_file_id)
+    for n in set(range(ROWS)) - {7}:
+        body = found[f"row-{n}"]["response"]["body"]
+        assert body["object"] == "chat.completion"
+        assert f"nonce-face-{n}." in body["choices"][0]["message"]["content"]
+        assert body["usage"]["completion_tokens_details"]["reasoning_tokens"] == 7
+    assert ways(results(client, made.id))["succeeded", "native"] == ROWS - 1
 
 
 def test_openais_package_cancels_a_batch_at_the_provider(native_house: House, gpt: openai.OpenAI) -> None:
