@@ -9,7 +9,7 @@ import orjson
 from simulator import openai_rules, openai_vendor
 from simulator.answer import asked_tool, pieces, write
 from simulator.limits import Allowance, Refused
-from simulator.openai_responses_rules import check_model, check_shape, read_input
+from simulator.openai_responses_rules import check_model, check_shape, encrypted, read_input
 from simulator.prompt import Plan, Reading, Refusal, Tool
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class OpenAIResponses:
         limit = body.get("max_output_tokens")
         plan = reading.plan(name, limit)
         plan.stream = bool(body.get("stream"))
+        plan.encrypted_reasoning = "reasoning.encrypted_content" in (body.get("include") or ())
         plan.service_tier = "priority" if body.get("service_tier") in ("fast", "priority") else "default"
         write(
             plan,
@@ -119,7 +120,10 @@ def _emit_item(emit: Any, at: int, item: dict[str, Any], chunks: int) -> None:
 def _items(plan: Plan, number: str) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     if plan.reasoning_tokens:
-        items.append({"type": "reasoning", "id": f"rs_{number}", "summary": []})
+        thought: dict[str, Any] = {"type": "reasoning", "id": f"rs_{number}", "summary": []}
+        if plan.encrypted_reasoning:
+            thought["encrypted_content"] = encrypted(thought["id"])
+        items.append(thought)
     for at, call in enumerate(plan.tool_calls):
         items.append(
             {

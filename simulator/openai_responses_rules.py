@@ -105,10 +105,21 @@ def read_input(body: dict[str, Any], reading: Reading) -> bool:
         reading.text(given, user=True)
         return False
     called: set[str] = set()
-    last = None
+    last = thought = None
     for at, item in enumerate(given):
         last = item.get("type", "message")
         where = f"input[{at}]"
+        if last == "reasoning":
+            if item.get("encrypted_content") != encrypted(item.get("id")):
+                raise bad(
+                    f"The encrypted content of {where} could not be verified.", where, "invalid_encrypted_content"
+                )
+            reading.text(item["encrypted_content"])
+            thought = item["id"]
+            continue
+        if (thought is not None and last == "function_call_output") or item.get("role") not in (None, "assistant"):
+            _followed(thought)
+        thought = None
         if last == "function_call":
             reading.text(item["arguments"])
             called.add(item["call_id"])
@@ -124,9 +135,21 @@ def read_input(body: dict[str, Any], reading: Reading) -> bool:
             _read_message(item, where, reading)
         else:
             raise bad(f"Invalid value for '{where}'.", where, "invalid_value")
+    _followed(thought)
     if called:
         raise bad(f"No tool output found for function call {min(called)}.", "input")
     return last == "function_call_output"
+
+
+def encrypted(item: object) -> str:
+    """What the model thought, as only this vendor can read it."""
+    return f"encrypted {item}"
+
+
+def _followed(thought: str | None) -> None:
+    """A reasoning item stands before what it led to."""
+    if thought is not None:
+        raise bad(f"Item '{thought}' of type 'reasoning' was provided without its required following item.", "input")
 
 
 def _read_message(item: dict[str, Any], where: str, reading: Reading) -> None:

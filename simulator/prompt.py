@@ -77,6 +77,8 @@ class Plan:
     stop_sequence: str | None = None
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    #: the caller wants back what was thought, encrypted
+    encrypted_reasoning: bool = False
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     #: those of them that are kept for an hour

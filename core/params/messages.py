@@ -88,6 +88,9 @@ def _check_message(message: Any, pointer: str, errors: list[FieldError], open_fi
             errors.append(FieldError(f"{pointer}/tool_calls", "is only allowed with role assistant"))
         else:
             _check_calls(message["tool_calls"], f"{pointer}/tool_calls", errors)
+    items = message.get("reasoning_items")
+    if items is not None and (type(items) is not list or not all(type(item) is dict for item in items)):
+        errors.append(FieldError(f"{pointer}/reasoning_items", "must be the list that an earlier answer contained"))
     thoughts = message.get("thinking_blocks")
     if thoughts is not None and (
         type(thoughts) is not list

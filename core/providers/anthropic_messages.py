@@ -20,7 +20,7 @@ _IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _FOREIGN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _FIELDS = frozenset({"role", "content", "tool_calls", "tool_call_id", "thinking_blocks"})
 #: what an assistant message echoes from an earlier answer without a meaning for the next one
-_ECHOES = frozenset({"annotations", "reasoning_content", "refusal"})
+_ECHOES = frozenset({"annotations", "reasoning_content", "reasoning_items", "refusal"})
 #: what Claude's form has beyond OpenAI's on the result of a tool
 _OF_RESULTS = frozenset({"is_error", "cache_control", ANTHROPIC_BLOCK})
 

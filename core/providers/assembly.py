@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.providers import openai_reasoning
 from core.providers.openai_answer import fill_in
 
 #: text that a delta may carry and that is joined; compatible servers call reasoning by either name
@@ -18,6 +19,7 @@ class _Choice:
         self.texts: dict[str, list[str]] = {}
         self.calls: dict[int, dict[str, Any]] = {}
         self.function: dict[str, Any] | None = None
+        self.reasoning: list[dict[str, Any]] = []
         self.logprobs: list[Any] = []
         self.finish_reason: str | None = None
 
@@ -35,6 +37,13 @@ class _Choice:
                 if isinstance(call, dict):
                     self._add_call(call)
                     spoke = True
+        reasoning = delta.get(openai_reasoning.FIELD)
+        if isinstance(reasoning, list):
+            self.reasoning += [
+                {field: value for field, value in entry.items() if field != "index"}
+                for entry in reasoning
+                if isinstance(entry, dict)
+            ]
         function = delta.get("function_call")
         if isinstance(function, dict):
             self.function = self.function or {"name": "", "arguments": []}
@@ -63,6 +72,8 @@ class _Choice:
         if self.calls:
             message["content"] = message["content"] or None
             message["tool_calls"] = [_call(self.calls[index]) for index in sorted(self.calls)]
+        if self.reasoning:
+            message[openai_reasoning.FIELD] = self.reasoning
         if self.function is not None:
             message["content"] = message["content"] or None
             message["function_call"] = {**self.function, "arguments": "".join(self.function["arguments"])}

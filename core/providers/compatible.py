@@ -34,7 +34,7 @@ class OpenAICompatible(OpenAI):
         if "temperature" not in body and catalogue.find(model_id, self.provider).sampling is Support.ALWAYS:
             body["temperature"] = DEFAULT_TEMPERATURE
         # DeepSeek, for one, refuses a conversation that lacks the reasoning it gave (PROVIDERS.md 8).
-        finish_body(body, stream, reasoning=True)
+        finish_body(body, stream, keep="reasoning_content")
         return ProviderRequest(path=PATH, body=orjson.dumps(body), headers={"content-type": "application/json"})
 
     def limits(self, headers: Mapping[str, str], *, now: float | None = None) -> list[LimitReading]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from core.providers import openai_reasoning
+
 #: where a completion keeps what of Claude's message its other fields do not say
 NATIVE = "anthropic"
 
@@ -132,6 +134,8 @@ def _content(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     reasoning = answer.get("reasoning_content") or answer.get("reasoning")
     if isinstance(thoughts, list):
         blocks += thoughts
+    elif isinstance(answer.get(openai_reasoning.FIELD), list):
+        blocks += map(openai_reasoning.block_of, filter(openai_reasoning.is_entry, answer[openai_reasoning.FIELD]))
     elif isinstance(reasoning, str):
         blocks.append({"type": "thinking", "thinking": reasoning, "signature": ""})
     text = _text(answer.get("content"))

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from core.errors import FieldError
+from core.providers import openai_reasoning
 from core.providers.anthropic_native import ANTHROPIC_BLOCK
 
 Block = dict[str, Any]
@@ -231,6 +232,9 @@ class _Conversation:
         return ("\n\n" if pointer == "/system" else "").join(texts)
 
     def _assistant(self, blocks: list[Block], pointer: str) -> None:
+        if self._to_claude:
+            # What another vendor's model thought, Claude would refuse.
+            blocks = [block for block in blocks if not openai_reasoning.is_block(block) and not _unsigned(block)]
         phases = [_PHASES.get(block["type"], -1) for block in blocks]
         if self._to_claude and (-1 in phases or phases != sorted(phases) or not all(map(_plain_call, blocks))):
             self._add({"role": "assistant", "content": self._spoken(blocks, pointer)})
@@ -243,6 +247,8 @@ class _Conversation:
         elif reasoning := "".join(block["thinking"] for block in thoughts if _unsigned(block)):
             # A compatible server's, which some of them want back.
             message["reasoning_content"] = reasoning
+        if entries := [entry for block in thoughts if (entry := openai_reasoning.entry_of(block))]:
+            message[openai_reasoning.FIELD] = entries
         calls = [_call(block, self._to_claude) for block in blocks if block["type"] == "tool_use"]
         if calls:
             message["tool_calls"] = calls

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from core.providers import openai_reasoning
 from core.providers.from_anthropic_answer import ADDED, message_id, stop_reason, usage_of, use
 from core.providers.from_anthropic_errors import error_object, status_of
 from core.providers.sse import EventDecoder, EventTooLong
@@ -124,6 +125,10 @@ class MessageEvents:
         if isinstance(thought, str) and thought:
             out += self._block("thinking", {"type": "thinking", "thinking": "", "signature": ""})
             out += self._piece({"type": "thinking_delta", "thinking": thought})
+        entries = delta.get(openai_reasoning.FIELD)
+        for entry in filter(openai_reasoning.is_entry, entries if isinstance(entries, list) else ()):
+            # A block that is whole at its start.
+            out += self._close() + self._block("redacted_thinking", openai_reasoning.block_of(entry)) + self._close()
         text = delta.get("content")
         if isinstance(text, str) and text:
             out += self._block("text", {"type": "text", "text": ""})

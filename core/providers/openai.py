@@ -10,7 +10,7 @@ import orjson
 from core import catalogue
 from core.catalogue import ModelInfo, Support
 from core.errors import FieldError
-from core.providers import openai_answer, openai_responses
+from core.providers import openai_answer, openai_reasoning, openai_responses
 from core.providers.anthropic_native import CLAUDE_OPTIONS
 from core.providers.headers import openai_limits
 from core.providers.model_list import parse_model_list
@@ -29,7 +29,15 @@ MAX_NAME_CHARS = 64
 CLAUDE_FIELDS = ("thinking", "top_k", "cache_control", *CLAUDE_OPTIONS)
 #: what our answers for Claude add to a message; bound to the model that made it, so another model does not get it
 _CLAUDE_EXTRAS = frozenset(
-    {"thinking_blocks", "reasoning_content", "cache_control", "is_error", "anthropic", "anthropic_block"}
+    {
+        "thinking_blocks",
+        "reasoning_content",
+        openai_reasoning.FIELD,
+        "cache_control",
+        "is_error",
+        "anthropic",
+        "anthropic_block",
+    }
 )
 
 # Values that say what happens anyway: refused fields that hold them are left out instead of refused.
@@ -92,7 +100,7 @@ class OpenAI:
             limit = body.pop("max_tokens")
             if limit is not None:
                 body["max_completion_tokens"] = limit
-        finish_body(body, stream)
+        finish_body(body, stream, keep=openai_reasoning.FIELD if bridged else None)
         if bridged:
             return _json_call(openai_responses.PATH, openai_responses.translate(body, stream=stream))
         if stream:
@@ -195,10 +203,10 @@ def over_output_limit(params: Mapping[str, Any], model: ModelInfo) -> list[Field
     ]
 
 
-def finish_body(body: dict[str, Any], stream: bool, *, reasoning: bool = False) -> None:
+def finish_body(body: dict[str, Any], stream: bool, *, keep: str | None = None) -> None:
     """What both OpenAI and compatible servers need: no nulls where servers differ, the stream switch, own messages.
 
-    `reasoning`: whether earlier reasoning_content goes back to whom it came from; Claude's does not.
+    `keep`: the field of messages in which earlier reasoning goes back to whom it came from; Claude's does not.
     """
     if body.get("temperature", 0) is None:
         # An explicit null asks for the provider's own default.
@@ -211,7 +219,7 @@ def finish_body(body: dict[str, Any], stream: bool, *, reasoning: bool = False) 
         body.pop("stream", None)
         body.pop("stream_options", None)
     if any(_has_extras(message) for message in body["messages"]):
-        body["messages"] = [_without_extras(message, reasoning) for message in body["messages"]]
+        body["messages"] = [_without_extras(message, keep) for message in body["messages"]]
     if body.get("thinking", 0) is None:
         del body["thinking"]
     if any("cache_control" in tool for tool in body.get("tools") or ()):
@@ -227,11 +235,11 @@ def _has_extras(message: Mapping[str, Any]) -> bool:
     )
 
 
-def _without_extras(message: Mapping[str, Any], reasoning: bool) -> dict[str, Any]:
+def _without_extras(message: Mapping[str, Any], keep: str | None) -> dict[str, Any]:
     """A message without what only Claude understands."""
     found = _bare(message)
-    if reasoning and "reasoning_content" in message and not message.get("thinking_blocks"):
-        found["reasoning_content"] = message["reasoning_content"]
+    if keep is not None and keep in message and not message.get("thinking_blocks"):
+        found[keep] = message[keep]
     for field in ("content", "tool_calls"):
         if isinstance(found.get(field), list):
             found[field] = [_bare(part) for part in found[field]]

@@ -7,6 +7,7 @@ from typing import Any
 
 from core.catalogue import ModelInfo
 from core.errors import FieldError
+from core.providers import openai_reasoning
 
 PATH = "/responses"
 
@@ -99,7 +100,7 @@ def translate(chat: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
     instructions, rest = _instructions(chat["messages"])
     if instructions is not None:
         body["instructions"] = instructions
-    body["input"] = [item for message in rest for item in _items(message)]
+    body["input"] = [item for message in rest for item in _items(message, chat["model"])]
     for field in _SAME:
         if chat.get(field) is not None:
             body[field] = chat[field]
@@ -115,6 +116,8 @@ def translate(chat: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
         body["text"] = text
     if chat.get("tools"):
         body["tools"] = [_tool(tool["function"]) for tool in chat["tools"]]
+        # What it thinks on the way to a call goes back with the result.
+        body["include"] = ["reasoning.encrypted_content"]
     if chat.get("tool_choice") is not None:
         body["tool_choice"] = _choice(chat["tool_choice"])
     if stream:
@@ -135,7 +138,7 @@ def _instructions(messages: list[dict[str, Any]]) -> tuple[str | None, list[dict
     return "\n\n".join(texts), []
 
 
-def _items(message: dict[str, Any]) -> list[dict[str, Any]]:
+def _items(message: dict[str, Any], model: str) -> list[dict[str, Any]]:
     """The input items of one message."""
     role, content = message["role"], message.get("content")
     if role == "tool":
@@ -157,6 +160,8 @@ def _items(message: dict[str, Any]) -> list[dict[str, Any]]:
                 "arguments": called["arguments"],
             }
         )
+    if role == "assistant":
+        openai_reasoning.put_back(items, message.get(openai_reasoning.FIELD), model)
     return items
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from core.providers import openai_reasoning
+
 
 def completion_of(response: Mapping[str, Any]) -> dict[str, Any]:
     """The chat completion object for a decoded response object; with only `error` if it failed. Never raises.
@@ -16,10 +18,17 @@ def completion_of(response: Mapping[str, Any]) -> dict[str, Any]:
     texts, refusals = [], []
     calls: list[dict[str, Any]] = []
     annotations: list[Any] = []
+    thoughts: list[dict[str, Any]] = []
+    spoken = 0
     output = response.get("output")
     for item in output if isinstance(output, list) else ():
         if not isinstance(item, dict):
             continue
+        if item.get("type") == "reasoning":
+            entry = openai_reasoning.kept(item, response.get("model"), spoken)
+            thoughts += [entry] if entry else []
+            continue
+        spoken += 1
         if item.get("type") == "function_call":
             called = {"name": item.get("name"), "arguments": item.get("arguments")}
             calls.append({"id": item.get("call_id"), "type": "function", "function": called})
@@ -40,6 +49,8 @@ def completion_of(response: Mapping[str, Any]) -> dict[str, Any]:
     }
     if calls:
         message["tool_calls"] = calls
+    if thoughts:
+        message[openai_reasoning.FIELD] = thoughts
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(response, bool(calls))}
     completion = {**head_of(response), "object": "chat.completion", "choices": [choice]}
     usage = usage_of(response)

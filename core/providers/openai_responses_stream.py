@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from core.providers import openai_reasoning
 from core.providers.openai_responses_answer import completion_of, finish_reason, head_of, usage_of
 from core.providers.sse import event
 from core.providers.streams import OpenAIStream
@@ -23,6 +24,8 @@ class ResponsesStream(OpenAIStream):
         #: output_index -> index of the tool call, and whether its arguments have begun to come
         self._calls: dict[Any, int] = {}
         self._filled: set[Any] = set()
+        #: messages and calls so far, and what was thought between them
+        self._spoken = self._thoughts = 0
 
     def _event(self, data: bytes) -> bytes:
         if data.startswith(b"[DONE]"):
@@ -41,9 +44,11 @@ class ResponsesStream(OpenAIStream):
             case "response.refusal.delta":
                 return self._delta({"refusal": found.get("delta")})
             case "response.output_item.added":
-                return self._call(at, found.get("item"))
+                return self._added(at, found.get("item"))
             case "response.function_call_arguments.delta" if at in self._calls:
                 return self._arguments(at, found.get("delta"))
+            case "response.output_item.done" if (item := found.get("item") or {}).get("type") == "reasoning":
+                return self._reasoning(item)
             case "response.output_item.done" if at in self._calls and at not in self._filled:
                 return self._arguments(at, (found.get("item") or {}).get("arguments"))
             case "response.completed" | "response.incomplete":
@@ -58,8 +63,19 @@ class ResponsesStream(OpenAIStream):
         # Exactly one event ends a response; without it the stream was cut off.
         return False
 
-    def _call(self, at: Any, item: Any) -> bytes:
-        if not isinstance(item, dict) or item.get("type") != "function_call":
+    def _reasoning(self, item: dict[str, Any]) -> bytes:
+        entry = openai_reasoning.kept(item, self._head.get("model"), self._spoken)
+        if entry is None:
+            return b""
+        self._thoughts += 1
+        # OpenAI's package adds up lists by the index of their entries.
+        return self._delta({openai_reasoning.FIELD: [{"index": self._thoughts - 1, **entry}]})
+
+    def _added(self, at: Any, item: Any) -> bytes:
+        if not isinstance(item, dict) or item.get("type") == "reasoning":
+            return b""
+        self._spoken += 1
+        if item.get("type") != "function_call":
             return b""
         self._calls[at] = index = len(self._calls)
         function = {"name": item.get("name"), "arguments": ""}

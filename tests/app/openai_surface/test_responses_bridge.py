@@ -78,6 +78,57 @@ def test_tools_with_reasoning(client: openai.OpenAI, model: str, options: dict[s
     assert answer.choices[0].message.content
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_thought_goes_back(house: House, client: openai.OpenAI, stream: bool) -> None:
+    # Given a call of a tool that the model thought about
+    house.simulator.config(tokens={"reasoning": 7})
+    asked: dict[str, Any] = {"model": ASTRA, "tools": [WEATHER]}
+    messages: list[Any] = said("use get_weather for nonce-thought")
+    if stream:
+        with client.chat.completions.stream(messages=messages, **asked) as events:
+            message = events.get_final_completion().choices[0].message
+    else:
+        message = client.chat.completions.create(messages=messages, **asked).choices[0].message
+    assert message.tool_calls
+    result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "rain"}
+    spoken = message.to_dict()
+
+    def prompt_tokens() -> int:
+        answer = client.chat.completions.create(messages=[*messages, spoken, result], **asked)
+        assert answer.usage is not None
+        return answer.usage.prompt_tokens
+
+    # When its message is sent back as it came, then the model gets what it thought, which it would refuse if changed
+    with_it = prompt_tokens()
+    assert spoken.pop("reasoning_items")
+    assert with_it > prompt_tokens()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_thought_goes_back_through_anthropics_surface(house: House, caller: Client, stream: bool) -> None:
+    house.simulator.config(tokens={"reasoning": 7})
+    tools: list[Any] = [{"name": "get_weather", "input_schema": WEATHER["function"]["parameters"]}]  # type: ignore[index]
+    asked: dict[str, Any] = {"max_tokens": 200, "tools": tools}
+    messages: list[Any] = said("use get_weather for nonce-thought")
+    with anthropic.Anthropic(base_url=caller.url, api_key=caller.token) as claude:
+        if stream:
+            with claude.messages.stream(model=ASTRA, messages=messages, **asked) as events:
+                message = events.get_final_message()
+        else:
+            message = claude.messages.create(model=ASTRA, messages=messages, **asked)
+        assert [block.type for block in message.content] == ["redacted_thinking", "tool_use"]
+        answer = {"type": "tool_result", "tool_use_id": message.content[1].id, "content": "rain"}  # type: ignore[union-attr]
+        rest: Any = {"role": "user", "content": [answer]}
+        whole = [*messages, {"role": "assistant", "content": message.content}, rest]
+        bare = [*messages, {"role": "assistant", "content": message.content[1:]}, rest]
+        counts = [
+            claude.messages.create(model=ASTRA, messages=each, **asked).usage.input_tokens for each in (whole, bare)
+        ]
+        assert counts[0] > counts[1]
+        # Claude takes the same conversation: what the other thought is left out.
+        assert claude.messages.create(model="claude-haiku-5-5", messages=whole, **asked).content
+
+
 def test_a_forced_tool_and_a_schema(client: openai.OpenAI) -> None:
     class City(BaseModel):
         name: str

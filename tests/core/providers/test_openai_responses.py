@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import catalogue
+from core import catalogue, params
 from core.providers import adapter_for
+from core.providers.from_anthropic import translate_request
+from core.providers.from_anthropic_answer import message_of
 from core.providers.openai_batches import OpenAIBatches
 from core.providers.types import Failure, Success, Usage
 from core.states import FailureReason
@@ -150,6 +152,8 @@ def test_fields(params, expected):
     found = sent(**params)
     if "tools" not in expected:
         found.pop("tools", None)
+    assert ("include" in found) == ("tools" in params), "what is thought is asked for where it can go back"
+    found.pop("include", None)
     assert {name: value for name, value in found.items() if plain.get(name) != value} == expected
 
 
@@ -528,3 +532,69 @@ def test_a_line_of_a_native_batch():
     assert isinstance(found.outcome, Success)
     assert found.outcome.completion["choices"][0]["message"]["content"] == "Four."
     assert found.outcome.usage.reasoning_tokens == 10
+
+
+THOUGHTS = [
+    {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "e1"},
+    {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "e2"},
+]
+CALLS = [
+    {"type": "function_call", "call_id": f"call_{n}", "name": "get_stock", "arguments": "{}", "id": f"fc_{n}"}
+    for n in (1, 2)
+]
+
+
+def answered(model="gpt-6-astra-2026-09-01"):
+    """The message of an answer that thought before each of two calls."""
+    output = [THOUGHTS[0], CALLS[0], THOUGHTS[1], CALLS[1]]
+    body = {"id": "resp_1", "object": "response", "status": "completed", "model": model, "output": output}
+    outcome = OPENAI.parse(200, {}, orjson.dumps(body))
+    assert isinstance(outcome, Success)
+    return outcome.completion["choices"][0]["message"]
+
+
+def input_for(model, message):
+    results = [{"role": "tool", "tool_call_id": call["call_id"], "content": "3"} for call in CALLS]
+    given = {"model": "m", "messages": [*USER, message, *results], "tools": TOOLS}
+    assert params.validate(given) == []
+    return orjson.loads(OPENAI.build(given, model).body)
+
+
+def test_what_was_thought_goes_back_in_its_place():
+    sent = input_for("gpt-6-astra", answered())
+    assert sent["include"] == ["reasoning.encrypted_content"]
+    found = [(item["type"], item.get("encrypted_content")) for item in sent["input"][1:5]]
+    assert found == [("reasoning", "e1"), ("function_call", None), ("reasoning", "e2"), ("function_call", None)]
+    assert sent["input"][1] == THOUGHTS[0]
+
+
+def test_another_model_is_not_given_it():
+    assert not [item for item in input_for("gpt-6.1-sol", answered())["input"] if item["type"] == "reasoning"]
+    # Neither is anybody who is asked elsewhere
+    message = answered()
+    for provider, model in [("openai", "gpt-4o"), ("openai_compatible", "llama"), ("anthropic", "claude-haiku-5-5")]:
+        body = adapter_for(provider).build({"model": "m", "messages": [*USER, message, *USER]}, model).body
+        assert b"e1" not in body
+        assert b"reasoning_items" not in body
+
+
+def test_a_thought_that_led_to_nothing_stays_out():
+    message = {"role": "assistant", "content": "x", "reasoning_items": answered()["reasoning_items"]}
+    assert [item["type"] for item in input_for("gpt-6-astra", message)["input"][1:3]] == ["reasoning", "message"]
+
+
+def test_through_anthropics_form_and_back():
+    # Given an answer in Anthropic's form, sent back as it came
+    message = message_of({"choices": [{"message": answered(), "finish_reason": "tool_calls"}]})
+    blocks = message["content"]
+    assert [block["type"] for block in blocks] == ["redacted_thinking"] * 2 + ["tool_use"] * 2
+    body = {"model": "m", "max_tokens": 9, "messages": [*USER, {"role": "assistant", "content": blocks}, *USER]}
+    made, errors = translate_request(body, to_claude=False)
+    assert errors == []
+    assert made["messages"][1]["reasoning_items"] == answered()["reasoning_items"]
+    # Then Claude, who would refuse it, does not get it; nor does anybody what was changed on the way
+    made, _ = translate_request(body, to_claude=True)
+    assert b"redacted" not in adapter_for("anthropic").build(made, "claude-haiku-5-5").body
+    blocks[0]["data"] += "?"
+    made, _ = translate_request(body, to_claude=False)
+    assert len(made["messages"][1]["reasoning_items"]) == 1
