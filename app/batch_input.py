@@ -47,8 +47,18 @@ def from_json(read: Callable[[list[Any]], list[FieldError]]) -> tuple[list[Any],
     return requests, chosen
 
 
-def options_of_query() -> BatchOptions:
-    """The options of a body of lines, from the query. Raises InvalidInput."""
+def options_of_query(read: Callable[[], list[FieldError]]) -> BatchOptions:
+    """The options of a body of lines, from the query.
+
+    Parameters
+    ----------
+    read : what is wrong with the lines; called if an option is wrong, so that all of it is reported at once.
+
+    Raises
+    ------
+    InvalidInput
+        An option is wrong, with everything else that is.
+    """
     given: dict[str, Any] = {}
     metadata: dict[str, str] = {}
     wrong: list[FieldError] = []
@@ -67,7 +77,7 @@ def options_of_query() -> BatchOptions:
     chosen, found = _options(given, "?")
     wrong += found
     if wrong:
-        raise InvalidInput(wrong)
+        raise InvalidInput(wrong + read())
     return chosen
 
 

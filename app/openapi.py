@@ -174,6 +174,8 @@ _REFUSALS = {
     "400": "The request is not valid: `errors` names everything that is wrong",
     "401": "The credentials are missing or not valid",
     "404": "There is no such resource in this project",
+    "409": "The Idempotency-Key is in use, or was used for another request",
+    "413": "The body is over a limit, which `detail` names",
     "429": "Over a limit, or out of budget: `Retry-After` says when to try again",
     "503": "A part of the service is away: `Retry-After` says when to try again",
 }
@@ -190,6 +192,8 @@ def _with_refusals(document: dict[str, Any]) -> dict[str, Any]:
             operation["summary"] = operation["summary"].replace("`", "")
             takes = "requestBody" in operation or operation.get("parameters")
             named = ["401", "429", "503"] + ["400"] * bool(takes) + ["404"] * ("{" in path)
+            named += ["413"] * ("requestBody" in operation)
+            named += ["409"] * any(each.get("name") == "Idempotency-Key" for each in operation.get("parameters", ()))
             for status in named:
                 operation["responses"].setdefault(status, {"description": _REFUSALS[status], "content": problems})
             operation["responses"] = dict(sorted(operation["responses"].items()))
@@ -211,7 +215,7 @@ def register_pages(app: Flask, api: Api) -> None:
     def openapi_json() -> Response:
         return Response(document, mimetype="application/json")
 
-    @pages.get("/docs")
+    @pages.get("/docs", strict_slashes=False)
     def docs() -> str:
         return flask.render_template("docs.html")
 

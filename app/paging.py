@@ -37,3 +37,11 @@ def page_by_id(
     more = len(rows) > query["limit"]
     shown = [show(row) for row in rows[: query["limit"]]]
     return answer({"data": shown, "has_more": more, "next_cursor": shown[-1]["id"] if more else None})
+
+
+def filter_id(prefix: str, name: str, given: str | None) -> UUID | None:
+    """The id that the query parameter `name` filters by, None without one. Raises InvalidInput if it is no such id."""
+    try:
+        return None if given is None else ids.parse(prefix, given)
+    except NotFound:
+        raise InvalidInput([FieldError(f"?{name}", f"is not an id; one looks like {prefix}_...")]) from None

@@ -80,7 +80,8 @@ def of_service_error(error: errors.ServiceError) -> Response:
     members: dict[str, Any] = {}
     match error:
         case errors.InvalidInput():
-            members["errors"] = [found.as_dict() for found in error.errors]
+            # What is wrong with the request as a whole has the pointer of all of it.
+            members["errors"] = [found.as_dict() for found in error.errors or [errors.FieldError("", error.detail)]]
         case errors.Unauthenticated():
             scheme = "Bearer" if request.path.startswith("/v1/admin/") else "ApiKey"
             headers["WWW-Authenticate"] = f'{scheme} realm="llm-service"'
@@ -135,7 +136,7 @@ def _of_http_exception(error: HTTPException) -> Response:
     detail = error.description or error.name
     if status == 404:
         detail = "There is no such route or resource; /openapi.json lists what there is."
-    members: dict[str, Any] = {"errors": []} if status == 400 else {}
+    members: dict[str, Any] = {"errors": [errors.FieldError("", detail).as_dict()]} if status == 400 else {}
     return problem(status, _HTTP_NAMES.get(status, "http-error"), error.name, detail, headers=headers, **members)
 
 

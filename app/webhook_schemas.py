@@ -8,7 +8,7 @@ from webargs import fields
 
 from app.schemas import PageQuery, Text
 from core.webhooks.deliveries import STATUSES
-from core.webhooks.outbox import EVENT_TYPES
+from core.webhooks.outbox import EVENT_TYPES, TEST_EVENT
 
 
 class EndpointChange(ma.Schema):
@@ -82,6 +82,6 @@ class DeliveryDetailSchema(DeliverySchema):
 
 class DeliveryQuery(PageQuery):
     status = Text(load_default=None, metadata={"description": "Only those that are " + ", ".join(STATUSES)})
-    event_type = Text(load_default=None)
+    event_type = Text(load_default=None, validate=validate.OneOf([*EVENT_TYPES, TEST_EVENT]))
     endpoint_id = Text(load_default=None)
     batch_id = Text(load_default=None)

@@ -19,8 +19,8 @@ class Secret:
         return self._value
 
     def hint(self) -> str:
-        """The last four characters, or nothing when that would be most of the secret."""
-        return self._value[-4:] if len(self._value) >= 12 else ""
+        """The last four characters, or nothing when that would be all of the secret."""
+        return self._value[-4:] if len(self._value) > 4 else ""
 
     def __repr__(self) -> str:
         return "****"

@@ -69,8 +69,19 @@ def _wrong_rows(requests: list[Any]) -> list[FieldError]:
     return reading.wrong_rows(auth.principal(), _in_turns(requests))
 
 
+def _wrong_lines() -> list[FieldError]:
+    """What is wrong with lines whose options are refused; nothing if too many others are being read."""
+    if not _ESTIMATES.acquire(blocking=False):
+        return []
+    try:
+        lines = body.lines(body.ndjson_chunks(idempotent.fingerprint().update), settings().max_line_bytes)
+        return reading.wrong_rows(auth.principal(), _in_turns(lines), ndjson=True)
+    finally:
+        _ESTIMATES.release()
+
+
 def _create_from_lines() -> bytes:
-    chosen = batch_input.options_of_query()
+    chosen = batch_input.options_of_query(_wrong_lines)
     if not _UPLOADS.acquire(blocking=False):
         raise OverLimit("Too many batches are being uploaded at once; try again in a moment.", 2.0)
     try:
@@ -93,7 +104,7 @@ def estimate_batch() -> Response:
     if not body.is_ndjson():
         requests, chosen = batch_input.from_json(_wrong_rows)
         return answer(estimate.estimate(auth.principal(), _in_turns(requests), chosen))
-    chosen = batch_input.options_of_query()
+    chosen = batch_input.options_of_query(_wrong_lines)
     if not _ESTIMATES.acquire(blocking=False):
         raise OverLimit("Too many batches are being estimated at once; try again in a moment.", 2.0)
     try:

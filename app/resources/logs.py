@@ -10,10 +10,11 @@ from app import auth, body
 from app.answers import answer
 from app.log_schemas import LogQuery, LogSchema, OneLogSchema
 from app.openapi import Blueprint
+from app.paging import filter_id
 from app.schemas import page_of
 from app.streamed import gathered
 from core import ids
-from core.errors import FieldError, InvalidInput, NotFound
+from core.errors import NotFound
 from core.logbook import read
 from core.logbook.filters import Filter
 
@@ -62,7 +63,7 @@ def list_logs(query: dict[str, Any], tenant_id: str, project_id: str) -> Respons
     """
     own_project(tenant_id, project_id)
     limit, cursor = query.pop("limit"), query.pop("cursor")
-    wanted = Filter(**{**query, "batch_id": _batch(query["batch_id"])})
+    wanted = Filter(**{**query, "batch_id": filter_id("batch", "batch_id", query["batch_id"])})
     kinds = ["application/json", *sorted(body.NDJSON_TYPES), _CSV]
     accepted = request.accept_mimetypes.best_match(kinds, "application/json")
     if accepted in body.NDJSON_TYPES:
@@ -90,10 +91,3 @@ def own_project(tenant_id: str, project_id: str) -> None:
     principal = auth.principal()
     if ids.parse("tenant", tenant_id) != principal.tenant_id or ids.parse("proj", project_id) != principal.project_id:
         raise NotFound
-
-
-def _batch(given: str | None) -> Any:
-    try:
-        return None if given is None else ids.parse("batch", given)
-    except NotFound:
-        raise InvalidInput([FieldError("?batch_id", "is not the id of a batch")]) from None

@@ -9,7 +9,7 @@ from flask import Response
 from app import auth, body, idempotent
 from app.answers import answer, nothing
 from app.openapi import Blueprint
-from app.paging import page_by_id
+from app.paging import filter_id, page_by_id
 from app.schemas import PageQuery, page_of
 from app.webhook_schemas import (
     DeliveryDetailSchema,
@@ -156,8 +156,8 @@ def list_deliveries(query: dict[str, Any]) -> Response:
     chosen = {
         "status": query["status"],
         "event_type": query["event_type"],
-        "endpoint_id": ids.parse("hook", query["endpoint_id"]) if query["endpoint_id"] else None,
-        "batch_id": ids.parse("batch", query["batch_id"]) if query["batch_id"] else None,
+        "endpoint_id": filter_id("hook", "endpoint_id", query["endpoint_id"]),
+        "batch_id": filter_id("batch", "batch_id", query["batch_id"]),
     }
     return page_by_id("evt", query, lambda **page: deliveries.page(principal, **page, **chosen), dict)
 

@@ -237,7 +237,7 @@ def _locked(connection: db.RawConnection, principal: Principal, batch_id: UUID) 
         (batch_id, principal.tenant_id, principal.project_id),
     ).fetchone()
     if row is None:
-        raise NotFound("There is no such batch in this project.")
+        raise NotFound
     return row
 
 

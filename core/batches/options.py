@@ -81,7 +81,9 @@ def parse(given: dict[str, Any], check_url: Callable[[str], object]) -> BatchOpt
             "metadata", "must be an object of at most 16 pairs of strings: keys up to 64 characters, values up to 512"
         )
 
-    processing = given.get("processing") or Processing.AUTO
+    processing = given.get("processing")
+    if processing is None:
+        processing = Processing.AUTO
     if processing not in list(Processing):
         refuse("processing", "must be `auto`, `realtime` or `native`")
 

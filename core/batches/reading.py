@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from core import catalogue, params, project_routes, tokens
+from core.batches.seen import Seen
 from core.catalogue import ModelInfo
 from core.errors import FieldError, InvalidInput, TooLarge
 from core.identity import Principal
@@ -44,18 +45,16 @@ class Row:
     names_tier: bool
 
 
-def wrong_rows(principal: Principal, rows: Iterable[bytes | dict[str, Any]]) -> list[FieldError]:
-    """What is wrong with the rows of a request that is refused for something else already; the first 100 bad rows.
-
-    Rows of a body that is held as a whole, so that their custom_ids can be, too.
-    """
-    reader = Reader(Router(principal), ndjson=False)
-    seen: set[str] = set()
+def wrong_rows(
+    principal: Principal, rows: Iterable[bytes | dict[str, Any]], *, ndjson: bool = False
+) -> list[FieldError]:
+    """What is wrong with the rows of a request that is refused for something else already; the first 100 bad rows."""
+    reader = Reader(Router(principal), ndjson=ndjson)
+    seen = Seen()
     for chunk in reader.chunks(rows):
         for row in chunk:
-            if row.custom_id in seen:
+            if not seen.add(row.custom_id):
                 reader.refuse_repeated(row)
-            seen.add(row.custom_id)
     return reader.errors
 
 
@@ -143,11 +142,12 @@ class Reader:
             return None
 
         custom_id = row.pop("custom_id", None)
+        bad_id = False
         if custom_id is None:
-            custom_id = str(line)
+            custom_id = str(self.count)
         elif not isinstance(custom_id, str) or not 1 <= len(custom_id) <= MAX_CUSTOM_ID or "\0" in custom_id:
+            bad_id = True
             self.refuse(line, "/custom_id", f"must be a string of 1 to {MAX_CUSTOM_ID} characters")
-            return None
         name = row.get("model")
         found = self.router.find(name) if isinstance(name, str) else "is required"
         to = None if isinstance(found, str) else found[0]
@@ -164,7 +164,7 @@ class Reader:
         elif not wrong:
             to, model = found
             wrong = embeddings.check(to.provider) if embedding else adapter_for(to.provider).check(row, model)
-            if not wrong:
+            if not wrong and not bad_id:
                 estimate_in, estimate_out = (
                     (embeddings.estimate(row, model), 0) if embedding else tokens.estimate(row, model)
                 )

@@ -102,7 +102,7 @@ def _number(field: str, low: float, high: float) -> Check:
 
 
 def _integer(field: str, low: int, high: int = 2**31 - 1) -> Check:
-    limits = f"of at least {low}" if high == 2**31 - 1 else f"from {low} to {high}"
+    limits = f"from {low} to {high}"
 
     def check(value: Any, errors: list[FieldError]) -> None:
         if type(value) is not int or not low <= value <= high:
