@@ -48,6 +48,7 @@ class Stream:
 
     def __init__(self, call: _Call, max_bytes: int, idle_seconds: float | None) -> None:
         self._call = call
+        call.clock.lasting = True
         self._ends_at = call.clock.ends_at
         self._idle_seconds = idle_seconds
         self.status = call.reading.status
@@ -242,7 +243,7 @@ class _Call:
             harmless = not self.clock.sent or self._method in _IDEMPOTENT
             if isinstance(error, TimeoutError) or not wire.used or not harmless:
                 raise
-            self.abandon()
+            self._close()
             self.clock.sent = False
             wire = self._wire = pool.take(
                 self._url, self.clock, connect_timeout_seconds=self._connect_seconds, fresh=True
@@ -293,6 +294,7 @@ class _Call:
 
     def finish(self) -> None:
         """The answer was read to its end."""
+        self.clock.stop()
         wire, self._wire = self._wire, None
         if wire is None:
             return
@@ -303,6 +305,10 @@ class _Call:
 
     def abandon(self) -> None:
         """Close the connection: what is still to come on it must never meet another call."""
+        self.clock.stop()
+        self._close()
+
+    def _close(self) -> None:
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.close()

@@ -602,6 +602,20 @@ with serving(silence) as server:
     with pytest.raises(egress.TimedOut):
         call(server.url(), timeout_seconds=0.3)
     assert server.connections == 2
+# a stream's time runs on while nobody waits for its next piece, and interrupts nothing else meanwhile
+with serving(drip) as server:
+    with egress.stream("GET", server.url(), timeout_seconds=0.4) as stream:
+        next(stream)
+        started = time.monotonic()
+        gevent.sleep(0.6)
+        assert time.monotonic() - started > 0.59
+        with pytest.raises(egress.TimedOut):
+            next(stream)
+    started = time.monotonic()
+    with egress.stream("GET", server.url(), timeout_seconds=0.4) as stream, pytest.raises(egress.TimedOut):
+        for piece in stream:
+            gevent.sleep(0.01)
+    assert 0.3 < time.monotonic() - started < 5
 print("done")
 """
 
