@@ -25,6 +25,7 @@ from launcher.services import ROOT, inherited_environment
 PEERS = ROOT / "var" / "peers"
 _HERE = Path(__file__).resolve().parent
 OURS = "LLM Service"
+BARE = "bare pass-through"
 PORTKEY_VERSION = "1.15.2"
 #: Of a contender: what two cores have room for.
 PROCESSES = 2
@@ -81,7 +82,7 @@ def bare(house: House, *, processes: int = PROCESSES) -> Iterator[Contender]:
         "benchmarks.bare_gateway:app",
     ]  # fmt: skip
     env = inherited_environment() | {"PYTHONPATH": str(ROOT), "BARE_GATEWAY_TARGET": house.simulator.openai_url}
-    with _running("bare pass-through", command, env, port) as process:
+    with _running(BARE, command, env, port) as process:
         yield _of(process, port)
 
 
