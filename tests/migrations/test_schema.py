@@ -42,6 +42,17 @@ def test_there_is_one_head() -> None:
     assert len(ScriptDirectory(str(migrate._MIGRATIONS)).get_heads()) == 1
 
 
+def test_tenants_only_read_what_the_platform_keeps_for_them(database_url: str) -> None:
+    with db.connection() as connection:
+        for table in ("native_shard", "rollup"):
+            found = connection.execute(
+                "SELECT name FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS name"
+                " WHERE has_table_privilege('llm_service_tenant', %s, name)",
+                (table,),
+            ).fetchall()
+            assert [row["name"] for row in found] == ["SELECT"], table
+
+
 def test_every_table_of_tenants_has_row_level_security(database_url: str) -> None:
     with db.connection() as connection:
         rows = connection.execute(
