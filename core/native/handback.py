@@ -40,6 +40,7 @@ class _Batch:
     processing: str
     ended_at: datetime | None
     budget_left_usd: Decimal | None
+    fail_unknown: bool
 
     @property
     def runs(self) -> bool:
@@ -71,10 +72,13 @@ def _hand_back(shard_id: UUID) -> int:
             _leave(connection, row, moved=0, handed_n=row["rows"])
             return 0
         to_real_time = state.runs and state.processing != Processing.NATIVE
+        # Its provider does not stop: what it has run of these rows nobody knows.
+        unknown = to_real_time and state.fail_unknown and row["state"] == ShardState.SENT
+        to_real_time = to_real_time and not unknown
         if to_real_time:
             moved, short_of = _to_real_time(connection, row, state, members)
         else:
-            _to_their_end(connection, row, state, members)
+            _to_their_end(connection, row, state, members, unknown=unknown)
             moved, short_of = len(members), None
         done = moved == len(members) < CHUNK_ROWS
         if moved is None:
@@ -181,9 +185,16 @@ def _share(shard: DictRow, rows: int) -> Decimal:
     return (Decimal(shard["reserved_usd"]) * rows / shard["remaining"]).quantize(Decimal("0.0000000001"))
 
 
-def _to_their_end(connection: RawConnection, shard: DictRow, batch: _Batch, members: list[DictRow]) -> None:
-    """End rows that nobody will answer: of a batch that was stopped, or after their last round."""
-    if batch.runs:
+def _to_their_end(
+    connection: RawConnection, shard: DictRow, batch: _Batch, members: list[DictRow], *, unknown: bool
+) -> None:
+    """End rows that nobody will answer: of a batch that was stopped, after their last round, or of unknown outcome."""
+    if unknown:
+        status, reason = RowStatus.FAILED, FailureReason.OUTCOME_UNKNOWN
+        message = (
+            "the provider's batch did not stop in time; the project asks not to repeat calls whose outcome is unknown"
+        )
+    elif batch.runs:
         status, reason = RowStatus.FAILED, FailureReason.PROVIDER_ERROR
         message = shard["last_error"] or "the provider's batch API gave no answer to this row"
     else:
@@ -261,9 +272,9 @@ FROM native_shard shard WHERE id = %(id)s AND handing_back FOR NO KEY UPDATE
 """
 
 _BATCH = """
-SELECT status, status_reason, status_message, processing, ended_at,
-       max_cost_usd - cost_usd - reserved_usd AS budget_left_usd
-FROM batch WHERE id = %s
+SELECT batch.status, status_reason, status_message, processing, batch.ended_at,
+       max_cost_usd - cost_usd - reserved_usd AS budget_left_usd, project.on_unknown_outcome = 'fail' AS fail_unknown
+FROM batch JOIN project ON project.id = batch.project_id WHERE batch.id = %s
 """
 
 _HELD = """

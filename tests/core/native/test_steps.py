@@ -241,6 +241,43 @@ def test_a_shard_whose_rows_ended_before_it_was_sent_is_done(world: NativeWorld,
     assert all_shards()[0]["state"] == "cleaned"
 
 
+def test_rows_whose_outcome_is_unknown_are_not_repeated_where_the_project_says_so(provider: Provider) -> None:
+    # given a batch at a provider that has been asked to stop and goes on
+    world = NativeWorld(on_unknown_outcome="fail")
+    batch_id = world.submit_native()
+    world.gather()
+    world.step()
+    execute("UPDATE batch SET processing = 'auto'")
+    execute(
+        "UPDATE native_shard SET cancel_reason = 'window', cancel_sent_at = now(),"
+        " cancel_asked_at = now() - interval '1 day'"
+    )
+    # when its time is up
+    fallback.give_up_waiting()
+    while handback.hand_back():
+        pass
+    # then its rows end, and none runs a second time
+    assert statuses(batch_id) == {"failed": 4}
+    with db.connection() as connection:
+        reasons = connection.execute("SELECT DISTINCT error_type FROM completion").fetchall()
+        assert connection.execute("SELECT count(*) AS n FROM lease").fetchone() == {"n": 0}
+    assert [row["error_type"] for row in reasons] == ["outcome_unknown"]
+    check_counters(batch_id)
+
+
+def test_rows_of_a_provider_that_does_not_stop_are_repeated_otherwise(world: NativeWorld, provider: Provider) -> None:
+    batch_id = world.submit_native()
+    world.gather()
+    world.step()
+    execute("UPDATE batch SET processing = 'auto'")
+    execute("UPDATE native_shard SET cancel_reason = 'window', cancel_asked_at = now() - interval '1 day'")
+    fallback.give_up_waiting()
+    handback.hand_back()
+    assert statuses(batch_id) == {"pending": 4}
+    with db.connection() as connection:
+        assert connection.execute("SELECT count(*) AS n FROM lease").fetchone() == {"n": 4}
+
+
 def test_an_answer_that_cannot_be_stored_does_not_keep_the_others(
     world: NativeWorld, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
