@@ -33,7 +33,7 @@ _KINDS: dict[str, Callable[[float], Provider]] = {
 _TOLD = ("nothing", "Retry-After", "headers")
 _CHANGES = {"": 1.0, "halved": 0.5, "doubled": 2.0}
 #: Some thousand calls: simulated seconds by limit. They end with a minute of the clock.
-_SECONDS = {60: 3620.0, 600: 920.0, 3000: 320.0, 30_000: 200.0}
+_SECONDS = {60: 1220.0, 600: 920.0, 3000: 320.0, 30_000: 200.0}
 _SETTLED_SECONDS = 80.0
 _USED_GOAL, _REFUSED_GOAL = 98.0, 1.0
 
@@ -65,7 +65,6 @@ class Case:
             headers=self.told == "headers",
             retry_after=self.told != "nothing",
             latency_seconds=self.latency,
-            tick_seconds=0.05 if self.limit > 60 else 0.25,
             processes=self.processes,
         )
         simulation.most_rows = max(200, self.limit // 30)
