@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import Flask, Response, request
+from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoSuchRoute
 
 from app.anthropic_surface import errors as anthropic_errors
@@ -25,7 +26,7 @@ def _refuse() -> Response | None:
     path = request.path
     if not path.startswith("/v1/") or path.startswith("/v1/admin/"):
         return None
-    missing = isinstance(request.routing_exception, NoSuchRoute)
+    missing = isinstance(request.routing_exception, NoSuchRoute | MethodNotAllowed)
     error = NotFound(f"This service does not have {request.method} {path}; its documentation lists what it has.")
     if "anthropic-version" in request.headers:
         if missing or path == _FILES or path.startswith(_FILES + "/"):

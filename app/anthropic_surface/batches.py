@@ -31,6 +31,16 @@ MAX_REQUESTS = 100_000
 #: Bytes of results that are written to the socket together.
 _PIECE_BYTES = 64 << 10
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
+#: betas that have become part of the API: whoever names them is served without (PROVIDERS.md 1.3)
+_BETAS = frozenset(
+    {
+        "message-batches-2024-09-24",
+        "prompt-caching-2024-07-31",
+        "extended-cache-ttl-2025-04-11",
+        "structured-outputs-2025-11-13",
+        "context-1m-2025-08-07",
+    }
+)
 
 
 @blueprint.post("/v1/messages/batches")
@@ -40,6 +50,9 @@ def create_batch() -> Response:
     given = body.json_object()
     requests = given.get("requests")
     wrong = [FieldError(f"/{field[:64]}", EXTRA) for field in given if field != "requests"]
+    for name in filter(None, map(str.strip, request.headers.get("anthropic-beta", "").split(","))):
+        if name not in _BETAS:
+            wrong.append(FieldError("/betas", f"{name[:64]} is not available in a batch"))
     if not isinstance(requests, list) or not requests:
         wrong.append(FieldError("/requests", "Input should be a list of at least one request"))
     if wrong or not isinstance(requests, list):

@@ -158,6 +158,11 @@ class Reader:
             wrong = params.validate(row, open_fields=to is not None and to.provider == ProviderType.OPENAI_COMPATIBLE)
         if row.get("stream"):
             wrong.append(FieldError("/stream", "rows of a batch are not streamed; leave it out"))
+        if row.get("max_tokens") == 0:
+            # It would only warm a cache; Anthropic refuses a whole batch for it.
+            wrong.append(FieldError("/max_tokens", "rows of a batch ask for an answer; give at least 1"))
+        if row.get("context_management"):
+            wrong.append(FieldError("/context_management", "is not available in a batch; leave it out"))
         if isinstance(found, str):
             if not any(error.pointer == "/model" for error in wrong):
                 wrong.append(FieldError("/model", found))

@@ -18,6 +18,13 @@ def test_openais_package_is_told_what_is_not_here(client: FlaskClient, path: str
     assert answered.headers["x-request-id"]
 
 
+def test_a_method_that_is_not_here(client: FlaskClient) -> None:
+    # the package's chat.completions.list()
+    answered = client.get("/v1/chat/completions", headers=_BEARER)
+    assert answered.status_code == 404
+    assert "GET /v1/chat/completions" in answered.get_json()["error"]["message"]
+
+
 @pytest.mark.parametrize("path", ["/v1/files", "/v1/files/file-1", "/v1/skills"])
 def test_claudes_package_is_told_what_is_not_here(client: FlaskClient, path: str) -> None:
     # also where OpenAI's files are: they are not Anthropic's

@@ -105,6 +105,8 @@ def test_batches_are_paged_in_both_directions(claude: anthropic.Anthropic) -> No
         ([row("a"), row("b", stream=True)], "requests.1.params.stream: is not available in a batch"),
         ([row("a", max_tokens=None)], "requests.0.params.max_tokens: Field required"),
         ([row("a", temperature=0.5)], "requests.0.params.temperature: claude-haiku-5-5 does not take temperature"),
+        ([row("a", max_tokens=0)], "requests.0.params.max_tokens: rows of a batch ask for an answer"),
+        ([row("a", context_management={"edits": []})], "requests.0.params.context_management: is not available"),
         ([row("a", "llama-9")], "requests.0.params.model: No provider serves"),
     ],
 )
@@ -114,3 +116,13 @@ def test_a_wrong_request_is_named_and_nothing_is_kept(claude: anthropic.Anthropi
         claude.messages.batches.create(requests=requests)
     assert message in refused.value.message
     assert [batch.id for batch in claude.messages.batches.list(limit=1).data] == before
+
+
+def test_betas_are_not_left_out_in_silence(claude: anthropic.Anthropic) -> None:
+    requests: Any = [row("a")]
+    with pytest.raises(anthropic.BadRequestError) as refused:
+        claude.beta.messages.batches.create(requests=requests, betas=["output-300k-2026-03-24"])
+    assert "output-300k-2026-03-24 is not available in a batch" in refused.value.message
+    # Those that the API has without asking are no obstacle
+    made = claude.beta.messages.batches.create(requests=requests, betas=["prompt-caching-2024-07-31"])
+    assert made.processing_status == "in_progress"
