@@ -9,6 +9,7 @@ import orjson
 
 from core.providers.anthropic_answer import completion_of, explanation, finish_reason, read_usage, usage_object
 from core.providers.failures import unreadable
+from core.providers.from_anthropic_answer import NATIVE, end_left_over
 from core.providers.sse import KEEP_ALIVE, event
 from core.providers.streams import StreamBase
 from core.providers.types import Failure, Success, Usage
@@ -141,12 +142,14 @@ class AnthropicStream(StreamBase):
         stop = self._message.get("stop_reason")
         delta = {"refusal": explanation(self._message)} if stop == "refusal" else {}
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason(stop)}
+        last = {**self._head, "choices": [choice]}
+        rest = end_left_over(self._message, choice["finish_reason"])
+        if rest:
+            last[NATIVE] = rest
         if not self._include_usage:
-            return event({**self._head, "choices": [choice]})
+            return event(last)
         usage = self._usage() or Usage()
-        return event({**self._head, "choices": [choice], "usage": None}) + event(
-            {**self._head, "choices": [], "usage": usage_object(usage)}
-        )
+        return event({**last, "usage": None}) + event({**self._head, "choices": [], "usage": usage_object(usage)})
 
     def _complete(self) -> bool:
         # A stream without message_stop is cut off, whatever came before.

@@ -108,6 +108,17 @@ def left_over(message: Mapping[str, Any], completion: Mapping[str, Any]) -> dict
     return rest
 
 
+def end_left_over(message: Mapping[str, Any], finish_reason: object) -> dict[str, Any]:
+    """What `message` says of its end that `finish_reason` does not, for the last chunk of a stream."""
+    rest = {field: message[field] for field in ("stop_sequence", "container") if message.get(field) is not None}
+    if message.get("stop_reason") != STOP_REASONS.get(str(finish_reason)):
+        rest["stop_reason"] = message.get("stop_reason")
+    details = _object(message.get("stop_details"))
+    if details.get("category") is not None:
+        rest["stop_details"] = details
+    return rest
+
+
 def settled(block: Mapping[str, Any]) -> dict[str, Any]:
     """A block whose input was streamed, with the input that the pieces make if they make one."""
     if "partial_json" not in block:

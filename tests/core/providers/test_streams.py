@@ -6,6 +6,8 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
 
 from core.providers import adapter_for, sse
 from core.providers.types import Failure, Success, Usage
@@ -243,6 +245,62 @@ def test_anthropic_becomes_openai():
     assert message["content"] == "Four"
     assert message["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"sku": "A-1"}'}
     assert outcome.service_tier == "standard"
+
+
+def ended_by(delta):
+    """Claude's message whose end says `delta`."""
+    return [*MESSAGE[:-3], {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 4}}, MESSAGE[-1]]
+
+
+@pytest.mark.parametrize(
+    ("delta", "finish", "rest"),
+    [
+        ({"stop_reason": "tool_use"}, "tool_calls", None),
+        ({"stop_reason": "max_tokens"}, "length", None),
+        (
+            {"stop_reason": "stop_sequence", "stop_sequence": "END"},
+            "stop",
+            {"stop_reason": "stop_sequence", "stop_sequence": "END"},
+        ),
+        ({"stop_reason": "pause_turn"}, "length", {"stop_reason": "pause_turn"}),
+        ({"stop_reason": "model_context_window_exceeded"}, "length", {"stop_reason": "model_context_window_exceeded"}),
+        (
+            {"stop_reason": "refusal", "stop_details": {"type": "refusal", "category": "cyber", "explanation": "No."}},
+            "content_filter",
+            {"stop_details": {"type": "refusal", "category": "cyber", "explanation": "No."}},
+        ),
+    ],
+)
+def test_how_claude_ended_is_told_in_the_last_chunk(delta, finish, rest):
+    out, outcome = run(ANTHROPIC.stream({}), lines(*ended_by(delta), names=True))
+    last = chunks_of(out)[-1]
+    assert (last["choices"][0]["finish_reason"], last.get("anthropic")) == (finish, rest)
+    # The same that an answer says that does not stream
+    told = outcome.completion.get("anthropic") or {}
+    assert {field: told[field] for field in told if field.startswith("stop_")} == (rest or {})
+
+
+def test_openais_package_takes_a_message_that_thinks_twice():
+    thinking = [
+        {"type": "content_block_start", "content_block": {"type": "thinking", "thinking": "", "signature": ""}},
+        {"type": "content_block_delta", "delta": {"type": "signature_delta", "signature": "c2ln"}},
+        {"type": "content_block_stop"},
+    ]
+    out, _ = run(ANTHROPIC.stream({}), lines(MESSAGE[0], *thinking, *thinking, *ended_by({})[-2:], names=True))
+    state = ChatCompletionStreamState()
+    for chunk in chunks_of(out):
+        state.handle_chunk(ChatCompletionChunk.model_validate(chunk))
+    blocks = state.current_completion_snapshot.choices[0].message.model_extra["thinking_blocks"]
+    assert [block["signature"] for block in blocks] == ["c2ln", "c2ln"]
+    # Sent back as the package has them, they are Claude's again
+    message = {"role": "assistant", "content": None, "thinking_blocks": blocks}
+    body = orjson.loads(
+        ANTHROPIC.build(
+            {"messages": [{"role": "user", "content": "x"}, message, {"role": "user", "content": "x"}]},
+            "claude-haiku-5-5",
+        ).body
+    )
+    assert body["messages"][1]["content"] == [{"type": "thinking", "thinking": "", "signature": "c2ln"}] * 2
 
 
 def test_no_usage_chunk_unless_asked():
