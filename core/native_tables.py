@@ -99,6 +99,8 @@ class NativeShard(SQLModel, table=True):
     begun_at: datetime | None = _time()
     #: steps that failed in a row, and why the last one did
     failures: int = Field(default=0, sa_column=Column(SmallInteger, nullable=False, server_default="0"))
+    #: workers that died in a step of it since one of its rows was ended or a step came to its end
+    deaths: int = Field(default=0, sa_column=Column(SmallInteger, nullable=False, server_default="0"))
     last_error: str | None = _words()
     #: rows that the provider's batch answered, and rows that were handed back
     answered: int = Field(default=0, sa_column_kwargs={"server_default": "0"})

@@ -33,6 +33,9 @@ RETRY, RETRY_MOST = 0.2, 30.0
 POLL_SHARE, POLL_MOST = 0.05, 30
 #: A batch that its provider says it does not know is asked for so often: there may be copies that are behind.
 MAX_UNKNOWN = 3
+#: So many workers die one after the other while they read results, and end none of their rows: the rest of the shard is
+#: handed back.
+MAX_DEATHS = 3
 #: Cleaning up is given up after so many tries: what is left goes away by itself.
 MAX_CLEANING = 5
 
@@ -114,6 +117,8 @@ class _Step(Step):
         self.change(remote_status=batch.status, remote_completed=batch.completed, remote_failed=batch.failed)
         match batch.phase:
             case Phase.DONE:
+                if shard.deaths >= MAX_DEATHS:
+                    return self.let_go(f"{shard.deaths} workers died while they read its results")
                 try:
                     intake.take_in(shard, connection, remote, batch, pause=self.pause)
                 except RemoteProblem as problem:

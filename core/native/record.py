@@ -102,8 +102,9 @@ def _settle(connection: RawConnection, shard: Shard, won: Won, released: Decimal
     in_call = sum(row["in_call"] for row in won.values())
     connection.execute(
         "UPDATE native_shard SET remaining = remaining - %s, answered = answered + %s,"
-        " reserved_usd = reserved_usd - %s, wasted_rows = wasted_rows + %s WHERE id = %s",
-        (len(own), answered, released, in_call, shard.id),
+        " reserved_usd = reserved_usd - %s, wasted_rows = wasted_rows + %s,"
+        " deaths = CASE WHEN %s THEN 0 ELSE deaths END WHERE id = %s",
+        (len(own), answered, released, in_call, bool(own), shard.id),
     )
     shard.remaining -= len(own)
 

@@ -78,6 +78,7 @@ class Shard:
     sent_at: datetime | None
     remote_completed: int | None
     failures: int
+    deaths: int
     #: the batch's: rows without an answer go to real time unless it asked for `native`
     processing: str
     prompt_caching: bool
@@ -276,7 +277,7 @@ def members_of(connection: RawConnection, created_at: datetime, first_id: int, e
 # whatever became of its batch.
 _CLAIM = """
 UPDATE native_shard SET fence = fence + 1, lease_expires_at = now() + make_interval(secs => %(lease)s),
-    failures = failures + (begun_at IS NOT NULL)::int, begun_at = NULL
+    failures = failures + (begun_at IS NOT NULL)::int, deaths = deaths + (begun_at IS NOT NULL)::int, begun_at = NULL
 WHERE id IN (
     SELECT shard.id FROM native_shard shard
     WHERE shard.state <> 'cleaned' AND shard.due_at <= now()
@@ -299,13 +300,13 @@ WHERE shard.id = %(id)s AND shard.fence = %(fence)s AND shard.state <> 'cleaned'
 RETURNING shard.id, fence, batch_id, lane_id, tenant_id, project_id, connection_id, provider, model, created_at,
     first_n, rows, remaining, input_tokens, output_tokens, state, rounds, cancel_reason, cancel_sent_at, file_id,
     remote_id, endpoint, sent_rows, create_started_at, create_lost_at, adopted, sent_at, remote_completed, failures,
-    now() AS now,
+    deaths, now() AS now,
     coalesce((SELECT processing FROM batch WHERE batch.id = shard.batch_id), 'auto') AS processing,
     coalesce((SELECT prompt_caching FROM batch WHERE batch.id = shard.batch_id), false) AS prompt_caching
 """
 
 _RELEASE = """
-UPDATE native_shard SET lease_expires_at = NULL, begun_at = NULL,
+UPDATE native_shard SET lease_expires_at = NULL, begun_at = NULL, deaths = 0,
     due_at = now() + make_interval(secs => %(after)s),
     failures = CASE WHEN %(failed)s THEN failures + 1 ELSE 0 END, last_error = coalesce(%(error)s, last_error)
 WHERE id = %(id)s AND fence = %(fence)s

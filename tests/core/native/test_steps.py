@@ -11,6 +11,7 @@ import pytest
 from core import connections, db
 from core.errors import NotFound
 from core.native import fallback, handback, intake, shards
+from core.native.drive import MAX_DEATHS
 from core.native.sending import LOST, MAX_FAILURES
 from tests.core.dispatch.world import batch_row, check_counters, execute, statuses
 from tests.core.native.fake import Provider, answer, gone, lost, stand_in
@@ -239,6 +240,39 @@ def test_a_shard_whose_rows_ended_before_it_was_sent_is_done(world: NativeWorld,
     fallback.give_up_waiting()
     handback.hand_back()
     assert all_shards()[0]["state"] == "cleaned"
+
+
+def test_results_that_take_their_workers_down_are_left(
+    world: NativeWorld, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given results that have come in, of which one takes down whoever reads it
+    batch_id = world.submit_native(3)
+    world.gather()
+    world.step()
+    (made,) = provider.batches.values()
+    provider.end(made)
+    killed, honest, poison = [], intake._answered, made.row_ids[1]
+
+    def answered(*arguments: object) -> object:
+        if arguments[2] == poison:
+            killed.append(poison)
+            raise SystemExit
+        return honest(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(intake, "_answered", answered)
+    monkeypatch.setattr(intake, "CHUNK_ROWS", 1)
+    # when worker after worker reads them
+    for _ in range(10):
+        try:
+            world.step()
+        except SystemExit:
+            holder_dies()
+    # then three did, and what they could not read is handed back
+    assert len(killed) == MAX_DEATHS
+    (shard,) = all_shards()
+    assert shard["handing_back"]
+    assert "died" in shard["last_error"]
+    assert statuses(batch_id) == {"succeeded": 1, "pending": 2}
 
 
 def test_rows_whose_outcome_is_unknown_are_not_repeated_where_the_project_says_so(provider: Provider) -> None:
