@@ -160,6 +160,32 @@ def test_a_stop_while_it_starts_leaves_nothing(up: Callable[..., Up], tmp_path: 
     assert one.end(signal.SIGTERM) == 0, one.output
 
 
+def test_a_stop_before_anything_has_started_says_nothing(up: Callable[..., Up], tmp_path: Path) -> None:
+    # given a package that takes its time to be imported
+    (tmp_path / "psycopg.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    one = up("--data", str(tmp_path / "data"), PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    one.wait_for_line("importing")
+    # when, then
+    assert one.end(signal.SIGINT) == -signal.SIGINT
+    assert one.lines == ["importing"]
+
+
+def test_a_stop_while_a_python_is_looked_for_ends_the_script(tmp_path: Path) -> None:
+    # given a Python that is interrupted while it starts, and calls that a failure of its own
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -INT $PPID\nexit 1\n")
+    python.chmod(0o755)
+    # when, then
+    ended = subprocess.run(
+        [ROOT / "bin" / "up", "--help"],
+        env={**os.environ, "PYTHON": str(python)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        stdout=subprocess.PIPE,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout) == (130, b"")
+
+
 def test_a_store_that_does_not_answer_is_named(up: Callable[..., Up], tmp_path: Path) -> None:
     with socket.socket() as bound:
         # Bound but not listening: whoever connects is refused.
