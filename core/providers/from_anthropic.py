@@ -114,6 +114,9 @@ def origin_of(params: MessagesParams, pointer: str) -> str:
         return "/messages"
     if field in _ORIGINS:
         return "/" + _ORIGINS[field]
+    if field == "tools":
+        # A tool of Anthropic's has its fields on itself.
+        return pointer.replace("/function/parameters", "/input_schema").replace("/function/", "/")
     return pointer
 
 

@@ -384,6 +384,8 @@ def test_errors_find_their_way_back():
     assert origin_of(made, "/messages/0/content") == "/system"
     assert origin_of(made, "/stop") == "/stop_sequences"
     assert origin_of(made, "/max_tokens") == "/max_tokens"
+    assert origin_of(made, "/tools/2/function/name") == "/tools/2/name"
+    assert origin_of(made, "/tools/2/function/parameters") == "/tools/2/input_schema"
 
 
 # Every conversation that Claude takes.
