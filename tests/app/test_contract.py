@@ -6,6 +6,9 @@ import json
 from typing import Any
 
 from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
 
 from core.secret import Secret
 from tests.app.conftest import Caller, add_provider, request_row
@@ -104,3 +107,20 @@ def test_the_document_names_what_a_body_and_a_key_may_be_refused_for(client: Fla
         assert {"409", "413"} <= paths[path]["post"]["responses"].keys(), path
     assert "413" not in paths["/v1/batch/{batch_id}"]["get"]["responses"]
     assert client.get("/docs/").status_code == 200
+
+
+def test_every_example_of_the_document_is_what_its_schema_says(client: FlaskClient) -> None:
+    text = client.get("/openapi.json").get_data(as_text=True)
+    document = json.loads(text.replace('"#/', '"urn:document#/'))
+    registry = Registry().with_resource("urn:document", DRAFT202012.create_resource(document))
+    seen = 0
+    for path, operations in document["paths"].items():
+        for method, operation in ((name, each) for name, each in operations.items() if name != "parameters"):
+            for part in [operation.get("requestBody", {}), *operation["responses"].values()]:
+                content = part.get("content", {}).get("application/json", {})
+                if "example" in content:
+                    seen += 1
+                    checker = Draft202012Validator(content["schema"], registry=registry)
+                    wrong = [error.message for error in checker.iter_errors(content["example"])]
+                    assert wrong == [], (method, path)
+    assert seen > 40
