@@ -37,7 +37,7 @@ def _add(world: World, days_ago: int, count: int = 1, batch_id: UUID | None = No
     """Completions of some days ago."""
     with db.connection() as connection:
         for _ in range(count):
-            row_id = live._new_id(connection)
+            row_id = live._new_id()
             time = _TODAY - timedelta(days=days_ago)
             connection.execute(
                 "INSERT INTO completion (id, created_at, tenant_id, project_id, batch_id, custom_id, status,"
