@@ -55,7 +55,11 @@ class Executor:
         self._stopped: set[UUID] = set()
         self._stopped_order: deque[UUID] = deque()
         self._recorder: Recorder[Ended | Again] = Recorder(
-            self._write, key=lambda outcome: outcome.id >> BLOCK_BITS, threads=_FLUSHES
+            self._write,
+            key=lambda outcome: outcome.id >> BLOCK_BITS,
+            threads=_FLUSHES,
+            size=_body_bytes,
+            instead=_unstorable,
         )
         self._life = threading.Lock()
         self._turnstile = threading.Lock()
@@ -223,6 +227,27 @@ class Executor:
         for outcome in outcomes:
             if self.in_hand.get(outcome.id) == outcome.fence:
                 del self.in_hand[outcome.id]
+
+
+def _body_bytes(outcome: Ended | Again) -> int:
+    return len(outcome.response or b"") if isinstance(outcome, Ended) else 0
+
+
+def _unstorable(outcome: Ended | Again) -> Ended | None:
+    """What is recorded of an answer that the database refuses: else its row would be called, and paid, again."""
+    if isinstance(outcome, Again) or outcome.status is not RowStatus.SUCCEEDED:
+        return None
+    return Ended(
+        id=outcome.id,
+        fence=outcome.fence,
+        created_at=outcome.created_at,
+        batch_id=outcome.batch_id,
+        status=RowStatus.FAILED,
+        attempts=outcome.attempts,
+        reason=FailureReason.INTERNAL,
+        message="the provider's answer could not be stored",
+        provider_status=outcome.provider_status,
+    )
 
 
 def _describe(span: tracing.Span, outcome: Ended | Again) -> None:

@@ -68,8 +68,12 @@ def recorder() -> Recorder[LiveRow]:
     if _recorder is None:
         with _lock:
             if _recorder is None:
-                _recorder = Recorder(_write, name="live-recorder")
+                _recorder = Recorder(_write, name="live-recorder", size=_body_bytes)
     return _recorder
+
+
+def _body_bytes(row: LiveRow) -> int:
+    return len(row.request) + len(row.response or "")
 
 
 def _write(rows: list[LiveRow]) -> None:

@@ -168,7 +168,7 @@ def values_of(ended: Sequence[Ended]) -> dict[str, str]:
         "ids": numbers([row.id for row in ended]),
         "statuses": texts([row.status for row in ended]),
         "attempts": numbers([row.attempts for row in ended]),
-        "models": texts([row.model for row in ended]),
+        "models": texts([_storable(row.model) for row in ended]),
         "inputs": numbers([row.usage.input_tokens if row.usage else None for row in ended]),
         "outputs": numbers([row.usage.output_tokens if row.usage else None for row in ended]),
         "cached": numbers([usage.cached_tokens for usage in usages]),
@@ -234,8 +234,9 @@ def _tally(ended: Sequence[Ended], won: Won) -> dict[UUID, ending.Tally]:
     return tallies
 
 
-def _storable(message: str | None) -> str | None:
-    return message[:2000].replace("\0", "") if message else message
+def _storable(text: str | None) -> str | None:
+    """A provider's text as a text of the database can hold it."""
+    return text[:2000].replace("\0", "") if text else text
 
 
 _NO_USAGE = Usage()

@@ -15,8 +15,10 @@ log = logging.getLogger(__name__)
 
 Outcome = TypeVar("Outcome")
 
-#: Outcomes in one transaction.
+#: Outcomes in one transaction, and bytes of their bodies: what is larger than a message of PostgreSQL's may be (1 GiB)
+#: would never be taken.
 MAX_FLUSH = 500
+MAX_FLUSH_BYTES = 64 << 20
 #: Wait after a failed flush, in seconds: the outcomes are paid for, so they are kept until the database takes them.
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
@@ -31,6 +33,8 @@ class Recorder(Generic[Outcome]):
         lock the batch, so that nothing is won by writing them side by side, and another batch's should not stand
         behind that lock.
     threads : flushes at once, of different keys.
+    size : bytes of an outcome's bodies.
+    instead : what is written in the place of an outcome that the store refuses each time; None: nothing.
     """
 
     def __init__(
@@ -40,9 +44,13 @@ class Recorder(Generic[Outcome]):
         name: str = "recorder",
         key: Callable[[Outcome], Hashable] = lambda outcome: None,
         threads: int = 1,
+        size: Callable[[Outcome], int] = lambda outcome: 0,
+        instead: Callable[[Outcome], Outcome | None] = lambda outcome: None,
     ) -> None:
         self._write = write
         self._key = key
+        self._size = size
+        self._instead = instead
         self._waiting: dict[Hashable, list[tuple[Outcome, threading.Event | None]]] = {}
         self._busy: set[Hashable] = set()
         self._pending = 0
@@ -98,20 +106,28 @@ class Recorder(Generic[Outcome]):
     def _take(self) -> dict[Hashable, list[tuple[Outcome, threading.Event | None]]]:
         """What the next flush writes: of keys that no other flush has in hand, those first that waited longest."""
         taken: dict[Hashable, list[tuple[Outcome, threading.Event | None]]] = {}
-        room = MAX_FLUSH
+        room, bytes_left = MAX_FLUSH, MAX_FLUSH_BYTES
         for key in [key for key in islice(self._waiting, MAX_FLUSH + len(self._busy)) if key not in self._busy]:
             items = self._waiting.pop(key)
-            taken[key] = items[:room]
-            if len(items) > room:
-                self._waiting[key] = items[room:]
-            room -= len(taken[key])
-            if not room:
+            count = 0
+            for outcome, _ in items[:room]:
+                bytes_left -= self._size(outcome)
+                if bytes_left < 0 and (count or taken):
+                    break
+                count += 1
+            if count:
+                taken[key] = items[:count]
+            if len(items) > count:
+                self._waiting[key] = items[count:]
+            room -= count
+            if not room or bytes_left <= 0:
                 break
         return taken
 
     def _flush(self, taken: list[tuple[Outcome, threading.Event | None]]) -> None:
         outcomes = [outcome for outcome, _ in taken]
-        failures = 0
+        # While the database is away nothing is said about the outcomes, however long that is.
+        failures = refusals = 0
         while True:
             try:
                 self._write(outcomes)
@@ -120,14 +136,18 @@ class Recorder(Generic[Outcome]):
                 log.warning("%d outcomes wait: %s", len(outcomes), error)
             except Exception:
                 log.exception("could not record %d outcomes", len(outcomes))
-                if failures >= len(RETRY_SECONDS) and len(outcomes) > 1:
+                if refusals >= len(RETRY_SECONDS) and len(outcomes) > 1:
                     # One outcome that can never be written must not keep the others from being written.
                     for item in taken:
                         self._flush([item])
                     return
-                if failures >= 2 * len(RETRY_SECONDS):
-                    log.error("an outcome was dropped after %d tries; its lease will run out", failures)
-                    break
+                if refusals >= 2 * len(RETRY_SECONDS):
+                    other = self._instead(outcomes[0])
+                    log.error("an outcome was dropped after %d tries", refusals)
+                    if other is None:
+                        break
+                    outcomes, failures, refusals = [other], 0, 0
+                refusals += 1
             time.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
             failures += 1
         for _, done in taken:

@@ -93,8 +93,8 @@ def read_usage(found: object) -> Usage | None:
 
 
 def count(value: object) -> int:
-    """A token counter of an answer: a non-negative integer that a bigint column holds, else 0."""
-    return value if type(value) is int and 0 <= value < 1 << 53 else 0
+    """A token counter of an answer: a non-negative integer of which an integer column holds three added up, else 0."""
+    return value if type(value) is int and 0 <= value < 1 << 29 else 0
 
 
 _ESCAPES = re.compile(

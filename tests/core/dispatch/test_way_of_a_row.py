@@ -65,6 +65,15 @@ def test_a_doorbell_of_an_older_claim_starts_nothing() -> None:
     assert len(world.start(newer)) == 1
 
 
+def test_an_answer_whose_model_has_a_name_that_no_text_can_hold_is_recorded() -> None:
+    world = World()
+    batch_id = world.submit(1)
+    answer = succeeded(world.run()[0])
+    answer.model = "gpt\0" + "x" * 10_000
+    assert len(record([answer])) == 1
+    check_counters(batch_id)
+
+
 def test_an_outcome_recorded_twice_counts_once() -> None:
     world = World()
     batch_id = world.submit(2)

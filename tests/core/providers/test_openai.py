@@ -240,3 +240,11 @@ def test_an_error_inside_a_200(body, reason):
     found = OPENAI.parse(200, {}, orjson.dumps(body))
     assert isinstance(found, Failure)
     assert found.reason is reason
+
+
+def test_counters_that_no_column_holds_count_as_none():
+    usage = {"prompt_tokens": 2**31, "completion_tokens": 7}
+    body = {"choices": [{"message": {"role": "assistant", "content": "4"}}], "usage": usage}
+    answer = COMPATIBLE.parse(200, {}, orjson.dumps(body))
+    assert isinstance(answer, Success)
+    assert (answer.usage.input_tokens, answer.usage.output_tokens) == (0, 7)
