@@ -17,6 +17,7 @@ from core.dispatch.doorbell import make_broker  # noqa: E402
 from core.metrics_backlog import Backlog  # noqa: E402
 from core.metrics_dispatch import timed  # noqa: E402
 from scheduler import retention, tasks  # noqa: E402
+from scheduler.contact import Contact  # noqa: E402
 from scheduler.dispatch import Dispatcher  # noqa: E402
 from scheduler.leader import lead, name_connections  # noqa: E402
 from scheduler.native import Native  # noqa: E402
@@ -30,11 +31,11 @@ def main() -> int:
     tracing.configure("scheduler")
     name_connections()
     broker = make_broker()
-    leading = threading.Event()
+    leading, contact = threading.Event(), Contact()
     work = {
         "dispatch": Dispatcher(broker).tick,
         "stops and windows": tasks.stops_and_windows,
-        "rescue": tasks.Rescue(broker).tick,
+        "rescue": tasks.Rescue(broker, contact).tick,
         "webhooks": tasks.Webhooks(broker).tick,
         "native batches": Native(broker).tick,
         "housekeeping": tasks.housekeeping,
@@ -43,7 +44,7 @@ def main() -> int:
     pollers = [Poller(name, timed(name, task), leading) for name, task in work.items()]
     for poller in pollers:
         poller.start()
-    gevent.spawn(lead, leading)
+    gevent.spawn(lead, leading, contact)
     gevent.spawn(_wake_on_news, pollers)
     metrics_process.start("scheduler")
     backlog = Backlog(leading)

@@ -11,6 +11,7 @@ import psycopg
 
 from core import db
 from core.settings import settings
+from scheduler.contact import Contact
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ def name_connections() -> None:
     db.name_connections(PROCESS + secrets.token_hex(8))
 
 
-def lead(leading: threading.Event) -> None:
-    """Try to become and stay the leader, for ever; `leading` says whether this process is.
+def lead(leading: threading.Event, contact: Contact | None = None) -> None:
+    """Try to become and stay the leader, for ever; `leading` says whether this process is, `contact` hears of answers.
 
     A leader that lost its connection, or was frozen and goes on, may finish a statement while another begins to lead.
     That is harmless: every statement of the scheduler names the state it expects.
@@ -44,15 +45,15 @@ def lead(leading: threading.Event) -> None:
         try:
             with psycopg.connect(settings().database_url, autocommit=True, **db.CONNECT) as connection:
                 connection.execute(_KEEPALIVE)
-                _hold(connection, leading)
-        except psycopg.OperationalError:
+                _hold(connection, leading, contact or Contact())
+        except psycopg.Error:
             log.warning("the database is away; nobody leads until it is back")
         finally:
             leading.clear()
         time.sleep(CHECK_SECONDS)
 
 
-def _hold(connection: psycopg.Connection[tuple[bool]], leading: threading.Event) -> None:
+def _hold(connection: psycopg.Connection[tuple[bool]], leading: threading.Event, contact: Contact) -> None:
     while True:
         if not leading.is_set():
             row = connection.execute("SELECT pg_try_advisory_lock(%s)", (LEADER_LOCK,)).fetchone()
@@ -61,9 +62,11 @@ def _hold(connection: psycopg.Connection[tuple[bool]], leading: threading.Event)
                 leading.set()
             elif connection.execute(_END_SILENT, _silent()).rowcount:
                 log.warning("the leader was silent for %.0f s: its connections were ended", SILENT_SECONDS)
+                contact.heard()
                 continue
         else:
             connection.execute("SELECT 1")
+        contact.heard()
         time.sleep(CHECK_SECONDS)
 
 

@@ -13,6 +13,8 @@ from core import budgets, db, files, idempotency, metrics_dispatch, webhooks
 from core.dispatch import recover
 from core.dispatch.doorbell import ring, ring_webhook
 from core.native import shards
+from core.settings import settings
+from scheduler.contact import Contact
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +27,19 @@ HOUSEKEEPING_SECONDS = 3600.0
 
 
 class Rescue:
-    """Takes back what crashed workers held, and rings again what nobody followed."""
+    """Takes back what crashed workers held, and rings again what nobody followed.
 
-    def __init__(self, broker: RedisBroker) -> None:
+    After a gap in which the database did not answer, workers get a lease's time to be heard of before one is judged.
+    """
+
+    def __init__(self, broker: RedisBroker, contact: Contact) -> None:
         self._broker = broker
+        self._contact = contact
         self._overdue_at = 0.0
 
     def tick(self) -> float:
-        rows = recover.rescue_dead_workers()
+        judged = self._contact.steady_for(settings().worker_lease_seconds)
+        rows = recover.rescue_dead_workers() if judged else 0
         if rows:
             metrics_dispatch.WORKER_DEAD.inc(rows)
             log.warning("%d rows of dead workers are run again", rows)

@@ -5,6 +5,7 @@ Every statement here is safe to run at any time, from several places at once: it
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -27,6 +28,9 @@ MAX_CRASHES = 3
 RING_AGAIN_SECONDS = 5.0
 #: A call may last its deadline; its lease is taken back this much later although its worker is alive.
 OVERDUE_GRACE_SECONDS = 60.0
+#: Who asked which workers are dead, and waited this long for the answer, does not believe it: the database stood still,
+#: and heartbeats with it.
+STALE_SECONDS = 3.0
 #: Rows that one transaction sweeps: the time it holds their batch's counters.
 SWEEP_ROWS = 20_000
 
@@ -38,7 +42,10 @@ def rescue_dead_workers() -> int:
     been up for a lease's length.
     """
     with db.connection() as connection:
+        asked = time.monotonic()
         rows = connection.execute(_DEAD, {"lease": settings().worker_lease_seconds}).fetchall()
+        if time.monotonic() - asked > STALE_SECONDS:
+            return 0
         dead = [row["id"] for row in rows]
         if not dead:
             return 0
@@ -212,7 +219,10 @@ def resume_mended_connections() -> int:
 
 
 def pause_over_budget(batch_ids: list[UUID]) -> int:
-    """Pause batches whose max_cost_usd has no room for another row; returns how many were still running."""
+    """Pause batches whose max_cost_usd has no room for another row; returns how many were still running.
+
+    Left alone are those of which rows in flight, or shards at the provider, hold money of which some may come back.
+    """
     with db.connection() as connection:
         rows = connection.execute(
             _PAUSE_OVER_BUDGET, {"batches": batch_ids, "reason": FailureReason.COST_LIMIT}
@@ -222,10 +232,11 @@ def pause_over_budget(batch_ids: list[UUID]) -> int:
     return len(rows)
 
 
+# A worker that drains may still hold calls: only one that has none left, or said goodbye, is known not to come back.
 _DEAD = """
 SELECT id FROM worker
 WHERE greatest(lease_expires_at,
-               CASE WHEN draining THEN lease_expires_at
+               CASE WHEN draining AND in_flight = 0 THEN lease_expires_at
                     ELSE pg_postmaster_start_time() + make_interval(secs => %(lease)s) END) < now()
 FOR UPDATE SKIP LOCKED
 """
@@ -257,11 +268,13 @@ FROM batch WHERE batch.id = lease.batch_id AND batch.status = 'paused'
   AND lease.rung_at IS NOT NULL AND lease.call_started_at IS NULL
 """
 
+# While no worker lives nobody hears, and hours of doorbells would stand before the first that somebody does.
 _RING_AGAIN = """
 UPDATE lease SET rung_at = now()
 WHERE completion_id IN (
     SELECT lease.completion_id FROM lease JOIN batch ON batch.id = lease.batch_id AND batch.status = 'processing'
     WHERE lease.call_started_at IS NULL AND lease.rung_at < now() - make_interval(secs => %(seconds)s)
+      AND EXISTS (SELECT FROM worker WHERE lease_expires_at > now() AND NOT draining)
     ORDER BY lease.rung_at LIMIT %(limit)s FOR UPDATE OF lease SKIP LOCKED
 )
 RETURNING completion_id, fence, created_at
@@ -310,6 +323,11 @@ UPDATE batch SET status = 'paused', status_reason = %(reason)s,
                  status_message = format('max_cost_usd %%s: %%s are spent and the next row may cost more than what is'
                                          ' left. Resume with a higher limit.',
                                          trim_scale(max_cost_usd), trim_scale(cost_usd))
-WHERE id = ANY(%(batches)s) AND ended_at IS NULL AND status = 'processing' AND max_cost_usd IS NOT NULL
+WHERE id = ANY(%(batches)s) AND ended_at IS NULL AND status IN ('pending', 'processing') AND max_cost_usd IS NOT NULL
+  AND NOT EXISTS (SELECT FROM lease WHERE lease.batch_id = batch.id)
+  AND NOT EXISTS (
+      SELECT FROM native_shard shard WHERE shard.batch_id = batch.id
+      AND state IN ('waiting', 'sent') AND NOT handing_back AND remaining > 0
+  )
 RETURNING id
 """

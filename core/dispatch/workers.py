@@ -37,7 +37,9 @@ def heartbeat(worker_id: UUID, in_flight: int, *, draining: bool) -> bool:
 def retire(worker_id: UUID) -> None:
     """End the life: leases that are still its own are rescued at the scheduler's next look."""
     with db.connection() as connection:
-        connection.execute("UPDATE worker SET lease_expires_at = now(), draining = true WHERE id = %s", (worker_id,))
+        connection.execute(
+            "UPDATE worker SET lease_expires_at = now(), draining = true, in_flight = 0 WHERE id = %s", (worker_id,)
+        )
         connection.execute("NOTIFY llm_dispatch")
 
 

@@ -241,11 +241,9 @@ def _out_of_money(batch_id: UUID, batch: _Batch | None, cost_usd: Decimal) -> No
     """Pause a batch whose rows, taken back from the provider, find no money for real time."""
     with db.connection() as connection:
         room = budgets.rooms(connection).get(batch_id)
-        # Rows in flight, and shards at the provider, hold money of which some may come back.
-        held = connection.execute(_HELD, (batch_id, batch_id)).fetchone()
     if room is not None and room.closed_to(cost_usd):
         budgets.pause(batch_id, room, cost_usd)
-    elif batch is not None and batch.budget_left_usd is not None and held is None:
+    elif batch is not None and batch.budget_left_usd is not None:
         recover.pause_over_budget([batch_id])
 
 
@@ -275,13 +273,6 @@ _BATCH = """
 SELECT batch.status, status_reason, status_message, processing, batch.ended_at,
        max_cost_usd - cost_usd - reserved_usd AS budget_left_usd, project.on_unknown_outcome = 'fail' AS fail_unknown
 FROM batch JOIN project ON project.id = batch.project_id WHERE batch.id = %s
-"""
-
-_HELD = """
-SELECT 1 FROM lease WHERE batch_id = %s
-UNION ALL
-SELECT 1 FROM native_shard WHERE batch_id = %s AND state IN ('waiting', 'sent') AND NOT handing_back AND remaining > 0
-LIMIT 1
 """
 
 _LEASES = """

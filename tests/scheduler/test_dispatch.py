@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 import dramatiq
 import pytest
 
+from core.batches import ingest
+from core.batches.options import BatchOptions
 from core.dispatch.doorbell import FIRST_QUEUE, QUEUE, make_broker
+from core.dispatch.record import record
 from core.ids import BLOCK_BITS
 from core.settings import settings
 from scheduler.dispatch import Dispatcher
-from tests.core.dispatch.world import World, leases
+from tests.core.dispatch.world import PROMPT, World, batch_row, execute, leases, succeeded
 
 pytestmark = pytest.mark.usefixtures("database_url")
 
@@ -45,6 +49,38 @@ def test_a_tenant_alone_stands_in_line(dispatcher: Dispatcher) -> None:
     dispatcher.tick()
     assert len(_lanes_on(QUEUE)) == 1
     assert _lanes_on(FIRST_QUEUE) == set()
+
+
+def test_a_batch_whose_first_row_is_too_dear_is_paused(dispatcher: Dispatcher) -> None:
+    batch_id = World().submit(3, max_cost_usd=Decimal("0.000001"))
+    dispatcher.tick()
+    batch = batch_row(batch_id)
+    assert (batch["status"], batch["status_reason"], leases()) == ("paused", "cost_limit", [])
+
+
+def test_a_batch_is_not_paused_while_rows_in_flight_hold_money_that_may_come_back(dispatcher: Dispatcher) -> None:
+    # given: a batch with room for the rows of one model, or of the other
+    world = World()
+    rows = [
+        {"custom_id": f"{model}-{n}", "model": model, "messages": PROMPT, "max_tokens": 100}
+        for model in ("gpt-4o-mini", "claude-sonnet-4-5")
+        for n in range(2)
+    ]
+    batch_id = ingest.submit(world.principal, rows, BatchOptions(max_cost_usd=Decimal("0.0017")))
+    dispatcher.tick()
+    first = world.start([(row["completion_id"], row["fence"]) for row in leases()])
+    assert 0 < len(first) < 4
+    # when: nothing more finds room
+    execute("UPDATE lease SET due_at = now() + interval '1 hour', rung_at = NULL, call_started_at = NULL")
+    dispatcher.tick()
+    # then: it waits for what they cost
+    assert batch_row(batch_id)["status"] == "processing"
+    # and goes on when that was less
+    execute("UPDATE lease SET due_at = NULL, rung_at = now(), call_started_at = now()")
+    record([succeeded(row, cost="0.00001") for row in first])
+    dispatcher.tick()
+    assert batch_row(batch_id)["status"] == "processing"
+    assert leases()
 
 
 def _lanes_on(queue: str) -> set[int]:

@@ -1,14 +1,18 @@
 """Claim, start, record: each row runs and ends once, whatever arrives twice, late or out of order."""
 
+import threading
+import time
 from decimal import Decimal
 
 import pytest
 
+from core import db
 from core.batches import control
 from core.dispatch import recover, workers
 from core.dispatch.record import Again, record
 from core.settings import settings
 from core.states import FailureReason
+from launcher.client import wait_until
 from tests.core.dispatch.world import (
     World,
     batch_row,
@@ -166,6 +170,17 @@ def test_lost_doorbells_are_rung_again_under_the_same_fence() -> None:
     assert len(world.start(claimed)) == 3
 
 
+def test_doorbells_do_not_pile_up_while_no_worker_lives() -> None:
+    world = World()
+    world.submit(3)
+    world.claim()
+    execute("UPDATE lease SET rung_at = now() - interval '10 s'")
+    execute("UPDATE worker SET lease_expires_at = now() - interval '1 s'")
+    assert recover.missed_doorbells() == []
+    workers.register(10)
+    assert len(recover.missed_doorbells()) == 1
+
+
 def test_a_row_that_takes_its_workers_down_ends_as_worker_crashed() -> None:
     world = World()
     batch_id = world.submit(1)
@@ -220,6 +235,48 @@ def test_leases_are_not_judged_for_the_time_the_database_was_down(
     execute("UPDATE worker SET lease_expires_at = now() - interval '1 s'")
     monkeypatch.setattr(settings(), "worker_lease_seconds", lease_seconds)
     assert recover.rescue_dead_workers() == rescued
+
+
+def test_a_worker_that_drains_is_not_judged_for_that_time_either_until_it_says_goodbye(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # given: a worker that finishes its calls, and a database that has been up for less than a lease
+    world = World()
+    world.submit(1)
+    world.run()
+    workers.heartbeat(world.worker_id, 1, draining=True)
+    execute("UPDATE worker SET lease_expires_at = now() - interval '1 s'")
+    monkeypatch.setattr(settings(), "worker_lease_seconds", 1e6)
+    assert recover.rescue_dead_workers() == 0
+    # when: it ends with a call left
+    workers.retire(world.worker_id)
+    # then
+    assert recover.rescue_dead_workers() == 1
+
+
+def test_who_is_dead_is_not_believed_of_a_database_that_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given: a heartbeat that stopped, and an answer that takes long
+    world = World()
+    world.submit(1)
+    world.run()
+    execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
+    monkeypatch.setattr(recover, "STALE_SECONDS", 0.05)
+    found: list[int] = []
+    asking = threading.Thread(target=lambda: found.append(recover.rescue_dead_workers()))
+    with db.connection() as connection:
+        connection.execute("LOCK TABLE worker")
+        asking.start()
+        wait_until(_somebody_waits_for_a_lock, 10)
+        time.sleep(0.06)
+    asking.join()
+    # then: it counts when the answer comes at once
+    monkeypatch.setattr(recover, "STALE_SECONDS", 5.0)
+    assert (found, recover.rescue_dead_workers()) == ([0], 1)
+
+
+def _somebody_waits_for_a_lock() -> bool:
+    with db.connection() as connection:
+        return bool(connection.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall())
 
 
 def test_a_closed_window_expires_what_has_not_started() -> None:
@@ -292,8 +349,6 @@ def test_delete_removes_rows_and_bodies() -> None:
     batch_id = world.submit(2)
     finish(world.run())
     control.delete(world.principal, batch_id)
-    from core import db
-
     with db.connection() as connection:
         for table in ("batch", "lane", "completion", "completion_request", "completion_response"):
             row = connection.execute(f"SELECT count(*) AS n FROM {table}").fetchone()
