@@ -47,6 +47,11 @@ class ShortCache(Generic[K, V]):
             return held[1]
         return future.result()
 
+    def peek(self, key: K) -> V | None:
+        """The value if one is held that `get` could give, without loading any."""
+        held = self._values.get(key)
+        return held[1] if held is not None and time.monotonic() < held[0] + self._grace_seconds else None
+
     def renew(self, key: K, load: Callable[[], V]) -> V:
         """The value from `load()` now, for who knows that it has changed; what it raises is raised."""
         now = time.monotonic()

@@ -8,7 +8,7 @@ that concurrent spenders together pass a limit only by what a call costs beyond 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,8 +33,8 @@ _HOLD_GRACE_SECONDS = 60.0
 #: When to ask again if only calls in flight stand in the way, in seconds.
 _IN_FLIGHT_RETRY_SECONDS = 5.0
 
-#: Whether a project has a budget that stops it; asked anew within two seconds.
-_stops: ShortCache[UUID, bool] = ShortCache(seconds=1.0, grace_seconds=1.0, size=10_000)
+#: What the budgets of a project do at their limits (`stop`, `warn`); asked anew within two seconds.
+_budgets: ShortCache[UUID, frozenset[str]] = ShortCache(seconds=1.0, grace_seconds=1.0, size=10_000)
 
 
 @dataclass(slots=True)
@@ -129,7 +129,7 @@ def hold(principal: Principal, ceiling: Callable[[], Decimal], *, seconds: float
     BudgetExhausted
         There is no room.
     """
-    if not _stops.get(principal.project_id, lambda: _has_limit(principal)):
+    if "stop" not in _budgets.get(principal.project_id, lambda: _kinds(principal)):
         yield
         return
     held = _reserve(principal, ceiling(), seconds + _HOLD_GRACE_SECONDS)
@@ -145,14 +145,23 @@ def forget_old(connection: RawConnection) -> None:
     connection.execute("DELETE FROM budget_hold WHERE expires_at < now()")
 
 
-def _has_limit(principal: Principal) -> bool:
+def none_of(projects: Iterable[UUID]) -> bool:
+    """True if all these projects are known to have had no budget within the last two seconds.
+
+    What is not charged for that reason to a budget that was made since, `reconcile` adds to it.
+    """
+    return all(_budgets.peek(project_id) == frozenset() for project_id in projects)
+
+
+def forget(project_id: UUID) -> None:
+    """A project's budgets have changed: this process knows at once, the others within two seconds."""
+    _budgets.forget(project_id)
+
+
+def _kinds(principal: Principal) -> frozenset[str]:
     with db.connection(principal.tenant_id) as connection:
-        return (
-            connection.execute(
-                "SELECT 1 FROM budget WHERE project_id = %s AND on_limit = 'stop'", (principal.project_id,)
-            ).fetchone()
-            is not None
-        )
+        rows = connection.execute("SELECT on_limit FROM budget WHERE project_id = %s", (principal.project_id,))
+        return frozenset(row["on_limit"] for row in rows)
 
 
 def _reserve(principal: Principal, cost_usd: Decimal, seconds: float) -> UUID | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -58,6 +59,7 @@ def put(principal: Principal, period: str, given: Mapping[str, Any]) -> tuple[di
         assert row is not None
         spending.warn(connection, row)
         connection.execute("NOTIFY llm_dispatch")
+        db.after_commit(connection, partial(gate.forget, principal.project_id))
         return _shown(connection, row), row["is_new"]
 
 

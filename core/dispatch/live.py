@@ -11,12 +11,12 @@ from uuid import UUID
 
 import orjson
 
-from core import db
+from core import budgets, db
 from core.batches.ingest import new_block
 from core.dispatch.recorder import Recorder
 from core.ids import BLOCK_BITS, BLOCK_SIZE
 from core.providers.types import Usage
-from core.rollup import Key, Sums, hour_of
+from core.rollup import ADD, Key, Sums, hour_of
 from core.states import FailureReason, Processing, RowStatus
 
 
@@ -82,9 +82,21 @@ def _write(rows: list[LiveRow]) -> None:
     for row in rows:
         if row.id is None:
             row.id = _new_id()
+    sums = _sums(rows)
+    values = orjson.dumps([_values(row) for row in rows]).decode()
+    if again or any(row.on_commit is not None for row in rows) or not budgets.none_of(sums.projects()):
+        _write_in_steps(rows, values, again=again)
+        return
+    # Nothing depends on what the server finds: one statement, which is its own transaction.
+    with db.single_statement() as connection:
+        connection.execute(_INSERT_AND_ADD, {"rows": values, "sums": sums.as_json()})
+    sums.count_committed()
+
+
+def _write_in_steps(rows: list[LiveRow], values: str, *, again: bool) -> None:
     # Waited for twice, for the budgets and for the commit: every caller waits that long.
     with db.one_trip() as connection:
-        written = connection.execute(_INSERT, (orjson.dumps([_values(row) for row in rows]).decode(),))
+        written = connection.execute(_INSERT, {"rows": values})
         new = {found["id"] for found in written} if again else {row.id for row in rows}
         for row in rows:
             if row.on_commit is not None:
@@ -202,10 +214,10 @@ _NAMES = ", ".join(_COLUMNS)
 
 # One statement for all rows and their bodies, which cost a fraction of a statement a row: what it takes is one JSON
 # text, written by orjson and read by the server. Projects that keep no bodies get none.
-_INSERT = f"""
+_PARTS = f"""
 WITH given AS MATERIALIZED (
     SELECT given.*, project.log_bodies <> 'metadata_only' AS kept
-    FROM json_to_recordset(%s::json) AS given (
+    FROM json_to_recordset(%(rows)s::json) AS given (
         {", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())}, request text, response text
     ) LEFT JOIN project ON project.id = given.project_id
 ), written AS (
@@ -218,5 +230,6 @@ WITH given AS MATERIALIZED (
     SELECT id, created_at, tenant_id, response FROM given JOIN written USING (id)
     WHERE kept IS NOT FALSE AND response IS NOT NULL
 )
-SELECT id FROM written
 """  # noqa: S608 (names of ours)
+_INSERT = _PARTS + "SELECT id FROM written"  # noqa: S608
+_INSERT_AND_ADD = _PARTS + ADD

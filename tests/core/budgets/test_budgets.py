@@ -11,10 +11,12 @@ import pytest
 
 from core import budgets, db
 from core.batches import control
-from core.budgets import plans, spending
-from core.dispatch import claim
+from core.budgets import gate, plans, spending
+from core.dispatch import claim, live
 from core.dispatch.record import record
 from core.errors import BudgetExhausted, InvalidInput, NotFound
+from core.providers.types import Usage
+from core.states import RowStatus
 from tests.core.dispatch.world import World, batch_row, execute, succeeded
 
 CENT = Decimal("0.01")
@@ -28,6 +30,33 @@ def spend(world: World, cost: str) -> None:
     """A batch of one row that costs so much."""
     world.submit(1)
     record([succeeded(row, cost=cost) for row in world.run()])
+
+
+def live_row(world: World, cost: str) -> live.LiveRow:
+    now = datetime.now(UTC)
+    return live.LiveRow(
+        tenant_id=world.principal.tenant_id,
+        project_id=world.principal.project_id,
+        status=RowStatus.SUCCEEDED,
+        model_requested="gpt-4o-mini",
+        model="gpt-4o-mini",
+        provider="openai",
+        connection_id=world.connections["openai"],
+        request_id="req_1",
+        request_sha256=b"1" * 32,
+        request="{}",
+        response="{}",
+        usage=Usage(input_tokens=1, output_tokens=1),
+        cost_usd=Decimal(cost),
+        list_cost_usd=Decimal(cost),
+        price_version="test",
+        attempts=1,
+        reason=None,
+        message=None,
+        provider_status=200,
+        started_at=now,
+        ended_at=now,
+    )
 
 
 def hook(world: World) -> None:
@@ -298,6 +327,43 @@ def test_a_new_budget_finds_what_was_being_recorded_while_it_was_made(world: Wor
         with db.connection() as connection:
             assert budgets.reconcile(connection) == changed
     assert plans.get(world.principal, "month")["spent_usd"] == "0.5"
+
+
+def test_what_live_calls_spend_before_a_process_hears_of_a_new_budget_is_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a process that has just seen that the project has no budget, where another one makes one
+    with budgets.hold(world.principal, lambda: CENT, seconds=10):
+        pass
+    assert budgets.none_of([world.principal.project_id])
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(gate, "forget", lambda project_id: None)
+        put(world, "10")
+    # when a live call ends there
+    live._write([live_row(world, cost="0.25")])
+    # then it is found by the sums, once, and the next is charged as it ends
+    assert plans.get(world.principal, "month")["spent_usd"] == "0"
+    for changed in (1, 0):
+        with db.connection() as connection:
+            assert budgets.reconcile(connection) == changed
+    put(world, "20")
+    live._write([live_row(world, cost="0.5")])
+    assert plans.get(world.principal, "month")["spent_usd"] == "0.75"
+
+
+def test_live_calls_that_end_together_are_charged_and_added_up_once_although_a_reply_was_lost(world: World) -> None:
+    other = World()
+    put(other, "10")
+    for budget_known in (False, True):
+        with budgets.hold(world.principal, lambda: CENT, seconds=10):
+            pass
+        assert budgets.none_of([world.principal.project_id])
+        rows = [live_row(each, cost="0.25") for each in ((world, other) if budget_known else (world, world))]
+        # when the same rows are written again, and one that is new with them
+        live._write(rows)
+        live._write([*rows, live_row(world, cost="0.25")])
+    assert plans.get(other.principal, "month")["spent_usd"] == "0.25"
+    assert put(world, "10")["spent_usd"] == "1.25"
 
 
 def test_a_claim_keeps_what_it_reserved_until_the_row_ends(world: World) -> None:
