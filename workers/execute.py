@@ -17,6 +17,7 @@ import structlog
 from core import connections, feedback, limits, metrics_calls, metrics_dispatch, tracing
 from core.call import Called, call, priced
 from core.connections import LoadedConnection
+from core.crypto import KeyProblem
 from core.dispatch import workers
 from core.dispatch.record import Again, Ended, record
 from core.dispatch.recorder import Recorder
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 #: processor, a cancel could no longer keep it from being sent, and each step of another tenant's rows takes a turn.
 MAX_LOOP_LAG_SECONDS = 0.02
 _PROBE_SECONDS, _IDLE_PROBE_SECONDS = 0.01, 0.2
+#: A row whose connection's credential cannot be decrypted here is tried again after this long.
+KEYLESS_SECONDS = 30.0
 #: Lanes whose outcomes are written at once.
 _FLUSHES = 2
 #: Batches that were stopped lately, of which no row is sent any more.
@@ -204,7 +207,15 @@ class Executor:
             return Again(id=row.id, fence=row.fence, delay_seconds=0.0, attempts=0, strike=False)
         try:
             connection = connections.load(row.connection_id)
-        except NotFound:
+        except (NotFound, KeyProblem, Unavailable) as error:
+            # The call is not made.
+            limits.settle(key, reserved, None)
+            if isinstance(error, KeyProblem):
+                # Nothing is wrong with the row: it waits for its operator, or for a worker that has the key.
+                log.error("row %d waits: %s", row.id, error.detail)
+                return Again(id=row.id, fence=row.fence, delay_seconds=KEYLESS_SECONDS, attempts=0, strike=False)
+            if isinstance(error, Unavailable):
+                raise
             return _after(row, Failure(reason=FailureReason.NOT_CONFIGURED, message="the provider was removed"))
         with tracing.call(metrics_calls.CHAT, row.provider, row.model) as span:
             called = call(
