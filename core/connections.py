@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +12,9 @@ from sqlalchemy import func, text
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from core import crypto, db, webhooks
+from core import crypto, db, limits, webhooks
 from core.connection_input import ConnectionInput, as_change, as_new
-from core.errors import FieldError, InvalidInput, NotFound
+from core.errors import FieldError, InvalidInput, NotFound, Unavailable
 from core.identity import Principal
 from core.ids import public
 from core.limits.types import Configured
@@ -22,6 +23,8 @@ from core.settings import settings
 from core.short_cache import ShortCache
 from core.states import ProviderType
 from core.tables import Connection, Project
+
+log = logging.getLogger(__name__)
 
 #: How old what a worker knows of a connection may be, in seconds: after both together a changed key is used everywhere.
 LOADED_SECONDS = 3.0
@@ -84,7 +87,7 @@ def put(principal: Principal, given: Mapping[str, Any]) -> tuple[Connection, boo
             )
         _apply(row, new)
         _save(session, row)
-    _loaded.forget(row.id)
+    _forget(row.id, new)
     return row, created
 
 
@@ -135,7 +138,7 @@ def patch(principal: Principal, connection_id: UUID, given: Mapping[str, Any]) -
                 raise InvalidInput([FieldError("/name", "Another openai_compatible provider has this name.")])
         _apply(row, change)
         _save(session, row)
-    _loaded.forget(row.id)
+    _forget(row.id, change)
     return row
 
 
@@ -286,6 +289,16 @@ def _apply(row: Connection, change: ConnectionInput) -> None:
         row.key_ciphertext, row.key_version = crypto.encrypt(change.api_key, tenant_id=row.tenant_id, row_id=row.id)
         row.key_hint = change.api_key.hint()
         _activate(row)
+
+
+def _forget(connection_id: UUID, change: ConnectionInput) -> None:
+    """Forget what is kept of a connection; with a new key also what the old one's provider asked for, up to an hour."""
+    _loaded.forget(connection_id)
+    if change.api_key is not None:
+        try:
+            limits.forget(connection_id)
+        except Unavailable:
+            log.warning("Redis is away: the limits of a replaced key hold until they are learned anew")
 
 
 def _activate(row: Connection) -> None:

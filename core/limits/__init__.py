@@ -35,6 +35,7 @@ __all__ = [
     "failure",
     "family",
     "flush",
+    "forget",
     "observe",
     "penalise",
     "settle",
@@ -171,6 +172,14 @@ def failure(key: LimitKey) -> None:
 def flush() -> None:
     """Tell Redis now what settle, observe and the others collected; happens by itself within 50 ms."""
     limiter().feedback.flush()
+
+
+def forget(connection_id: UUID) -> None:
+    """Drop what was learned of a connection and what it rests for: it has another key. Raises Unavailable.
+
+    Live calls in flight go on being counted.
+    """
+    limiter().forget(connection_id)
 
 
 def state(connection_id: UUID) -> dict[str, Any]:

@@ -139,6 +139,12 @@ class Limiter:
         meter.said = _text(said)
         return float(wait), None if granted else _text(waiting_for)
 
+    def forget(self, connection_id: UUID) -> None:
+        with _reachable():
+            names = [_text(name) for name in self._client.smembers(keys.families(connection_id))]
+            families = [keys.of_family(LimitKey(connection_id, name)) for name in names]
+            self._client.delete(keys.of_connection(connection_id), *families)
+
     def state(self, connection_id: UUID) -> dict[str, Any]:
         with _reachable():
             names = sorted(_text(name) for name in self._client.smembers(keys.families(connection_id)))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from core import connections, crypto, db, identity, kek_rotation
+from core import connections, crypto, db, identity, kek_rotation, limits
 from core.egress import resolve
 from core.errors import InvalidInput, NotFound
 from core.identity import Principal
@@ -69,6 +69,29 @@ def test_posting_the_type_again_replaces_the_key_and_keeps_the_rest(principal: P
     assert second.organization == "org-1"
     assert connections.credential(second).reveal() == "sk-another-key-9999"
     assert len(connections.page(principal)) == 1
+
+
+def test_a_replaced_key_does_not_rest_for_what_the_old_one_was_told(
+    principal: Principal, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: a key whose provider asked for an hour's patience
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    settings.cache_clear()
+    row, _ = connections.put(principal, {"providerType": "openai", "apiKey": KEY})
+    key = limits.LimitKey(row.id, "gpt-4o-mini")
+
+    def granted() -> int:
+        return limits.take(key, Configured(), [(1, 1)], in_flight=0).granted
+
+    limits.penalise(key, retry_after_seconds=3600)
+    limits.flush()
+    assert granted() == 0
+    # when: something else changes, and then the key
+    connections.patch(principal, row.id, {"limits": {"maxConcurrency": 5}})
+    assert granted() == 0
+    connections.put(principal, {"providerType": "openai", "apiKey": "sk-another-key-9999"})
+    # then
+    assert granted() == 1
 
 
 def test_compatible_providers_are_told_apart_by_name(principal: Principal) -> None:
