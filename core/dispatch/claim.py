@@ -99,6 +99,7 @@ def flight(connection: RawConnection) -> Flight:
 def open_lanes(connection: RawConnection, held: Flight) -> list[OpenLane]:
     """Every lane that has rows to dispatch now, by priority and age.
 
+    Among them those whose provider was removed: workers fail their rows, instead of leaving them to their window's end.
     Reads running batches and their lanes: neither grows with the size of a batch.
     """
     due = [lane_id for lane_id, lane in held.lanes.items() if lane.due]
@@ -201,8 +202,8 @@ SELECT lane.id, lane.batch_id, lane.tenant_id, tenant.weight, batch.priority, la
 FROM batch
 JOIN lane ON lane.batch_id = batch.id
 JOIN tenant ON tenant.id = batch.tenant_id
-JOIN connection c ON c.id = lane.connection_id
-WHERE batch.ended_at IS NULL AND batch.status IN ('pending', 'processing') AND c.state = 'active'
+LEFT JOIN connection c ON c.id = lane.connection_id
+WHERE batch.ended_at IS NULL AND batch.status IN ('pending', 'processing') AND coalesce(c.state, 'active') = 'active'
   AND ((lane.next_n < lane.total AND lane.processing = 'realtime') OR lane.id = ANY(%(due)s))
 ORDER BY batch.priority DESC, batch.created_at, lane.id
 """

@@ -159,7 +159,7 @@ class _Step(Step):
     def _without_connection(self) -> float:
         """Its owner has removed the provider, and with it the key: what is left there cannot be reached any more."""
         if self.shard.state is not ShardState.TAKEN_IN:
-            self.let_go("the provider was removed")
+            self.let_go("the provider was removed", refused=True)
         return self._cleaned()
 
     def _clean_up(self, remote: Remote) -> float:

@@ -65,9 +65,11 @@ class _Rows:
 def take_back() -> int:
     """Ask back what can wait no longer, and keep lanes that were not gathered by then from going native.
 
-    Returns how many shards and lanes. Batches that asked for `native` stay native to their end.
+    Returns how many shards and lanes. Batches that asked for `native` stay native to their end, but for rows whose
+    provider was removed: they go to workers, which fail them.
     """
     with db.connection() as connection:
+        connection.execute(_UNCONNECTED)
         rows = [_rows(row) for row in connection.execute(_AT_STAKE)]
         if not rows:
             return 0
@@ -145,6 +147,13 @@ def give_up_waiting() -> int:
         stuck = connection.execute(_STUCK, {"window": CANCEL_SECONDS, "stopped": STOPPED_PATIENCE_SECONDS}).rowcount
     return unsent + stuck
 
+
+_UNCONNECTED = """
+UPDATE lane SET processing = 'realtime', processing_reason = 'the provider was removed'
+FROM batch
+WHERE batch.id = lane.batch_id AND batch.ended_at IS NULL AND lane.processing = 'native' AND lane.next_n < lane.total
+  AND NOT EXISTS (SELECT FROM connection c WHERE c.id = lane.connection_id)
+"""
 
 # The tokens of a lane that was not gathered are those of its rows so far: only its shards' have been added up.
 _AT_STAKE = """

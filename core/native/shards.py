@@ -273,8 +273,8 @@ def members_of(connection: RawConnection, created_at: datetime, first_id: int, e
 # A holder that began and never let go has died: that counts as a failure of the step, so that a shard which takes its
 # workers down does not go round for ever. A doorbell that was lost, or that nobody had time for, does not count.
 # Time in which the database itself was down counts for nobody.
-# What waits to be sent needs a running batch and a connection that works; what is at the provider is looked after
-# whatever became of its batch.
+# What waits to be sent needs a running batch and a connection that works; one that was removed lets it go. What is at
+# the provider is looked after whatever became of its batch.
 _CLAIM = """
 UPDATE native_shard SET fence = fence + 1, lease_expires_at = now() + make_interval(secs => %(lease)s),
     failures = failures + (begun_at IS NOT NULL)::int, deaths = deaths + (begun_at IS NOT NULL)::int, begun_at = NULL
@@ -286,7 +286,7 @@ WHERE id IN (
           shard.lease_expires_at, pg_postmaster_start_time() + make_interval(secs => %(lease)s)) < now())
       AND (shard.state <> 'waiting' OR shard.create_started_at IS NOT NULL OR (
           EXISTS (SELECT FROM batch WHERE batch.id = shard.batch_id AND batch.status IN ('pending', 'processing'))
-          AND EXISTS (SELECT FROM connection c WHERE c.id = shard.connection_id AND c.state = 'active')
+          AND NOT EXISTS (SELECT FROM connection c WHERE c.id = shard.connection_id AND c.state <> 'active')
       ))
     ORDER BY shard.due_at LIMIT %(limit)s FOR UPDATE OF shard SKIP LOCKED
 )

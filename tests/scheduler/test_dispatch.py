@@ -83,6 +83,15 @@ def test_a_batch_is_not_paused_while_rows_in_flight_hold_money_that_may_come_bac
     assert leases()
 
 
+def test_rows_of_a_removed_provider_are_dispatched_to_their_failure(dispatcher: Dispatcher) -> None:
+    world = World()
+    batch_id = world.submit(3)
+    execute("DELETE FROM connection WHERE id = %s", (world.connections["openai"],))
+    dispatcher.tick()
+    assert len(leases()) == 3
+    assert batch_row(batch_id)["status"] == "processing"
+
+
 def _lanes_on(queue: str) -> set[int]:
     """The lanes of the rows whose doorbells wait on a queue."""
     broker = dramatiq.get_broker()

@@ -13,7 +13,8 @@ from core.errors import NotFound
 from core.native import fallback, handback, intake, shards
 from core.native.drive import MAX_DEATHS
 from core.native.sending import LOST, MAX_FAILURES
-from tests.core.dispatch.world import batch_row, check_counters, execute, statuses
+from core.states import Processing
+from tests.core.dispatch.world import batch_row, check_counters, execute, leases, statuses
 from tests.core.native.fake import Provider, answer, gone, lost, stand_in
 from tests.core.native.world import NativeWorld, all_shards, holder_dies, take_step, time_passes
 
@@ -229,6 +230,37 @@ def test_a_removed_provider_leaves_no_shard_going_round(
     assert world.step() == 0
     assert all_shards()[0]["state"] == "cleaned"
     check_counters(batch_id)
+
+
+@pytest.mark.parametrize("processing", [Processing.NATIVE, Processing.AUTO])
+def test_rows_of_a_removed_provider_do_not_wait_for_their_window(
+    world: NativeWorld, provider: Provider, monkeypatch: pytest.MonkeyPatch, processing: Processing
+) -> None:
+    # given: a shard that waits to be sent, and rows of another batch that no shard holds yet
+    gathered = world.submit_native()
+    world.gather()
+    fresh = world.submit_native()
+    execute("UPDATE batch SET processing = %s", (processing,))
+
+    def removed(connection_id: object) -> None:
+        raise NotFound("no such provider")
+
+    # when
+    execute("DELETE FROM connection WHERE tenant_id = %s", (world.principal.tenant_id,))
+    monkeypatch.setattr(connections, "load", removed)
+    for _ in range(3):
+        fallback.take_back()
+        world.gather()
+        world.step()
+        handback.hand_back()
+    # then: those that no provider was asked for go to workers, which fail them
+    waiting = {lease["batch_id"] for lease in leases()} | {row.batch_id for row in world.run()}
+    if processing is Processing.NATIVE:
+        assert statuses(gathered) == {"failed": 4}
+        check_counters(gathered)
+        assert waiting == {fresh}
+    else:
+        assert waiting == {gathered, fresh}
 
 
 def test_a_shard_whose_rows_ended_before_it_was_sent_is_done(world: NativeWorld, provider: Provider) -> None:
