@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app import anthropic_surface, openai_surface, openapi, operations, problems, rate_limits, telemetry, vendor_routes
 from app.application import Application
+from app.dashboard import pages as dashboard
 from app.resources import (
     admin,
     batches,
@@ -52,4 +53,5 @@ def create_app() -> Application:
     # After the surfaces: /v1/models/{id} is answered by them without a route of its own.
     vendor_routes.register(app)
     openapi.register_pages(app, api)
+    dashboard.register(app)
     return app

@@ -72,6 +72,7 @@ LLM Service is ready: {exports["LLM_SERVICE_URL"]}
 {providers}
 
 {shown}
+  dashboard   {exports["LLM_SERVICE_URL"]}/dashboard (sign in: paste the lines above into any field)
   docs        {exports["LLM_SERVICE_URL"]}/docs
   data        {data}
 

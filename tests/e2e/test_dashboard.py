@@ -1,0 +1,195 @@
+"""The dashboard in a real browser, over a real house: what a user does there, and what must not happen to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.client import Client, wait_until
+from launcher.house import House
+from tests.browser import SHOW_SECONDS, Browser, chromium
+from tests.e2e.batches import rows, submit
+from tests.e2e.dashboard_user import WATCH, User
+
+pytestmark = pytest.mark.e2e
+
+HOSTILE = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    chromium()
+    found: Path = tmp_path_factory.mktemp("browser")
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser(profile: Path) -> Iterator[Browser]:
+    with Browser(profile) as started:
+        started.before_pages(WATCH)
+        yield started
+
+
+@pytest.fixture
+def user(browser: Browser, client: Client) -> Iterator[User]:
+    found = User(browser, client)
+    yield found
+    found.leave()
+
+
+def test_a_batch_from_pasted_prompts_to_its_downloaded_results(user: User, profile: Path) -> None:
+    # given: a user who pastes prompts
+    browser = user.browser
+    user.sign_in("#/new")
+    browser.wait_for("New batch")
+    browser.run("document.querySelector('input[value=prompts]').click()")
+    browser.type("Model", "gpt-4o-mini")
+    browser.type("Prompts", "Why nonce-one?\nWhy nonce-two?\n\nWhy nonce-three?")
+    browser.type("Longest answer", "40")
+    browser.type("Name", "three questions")
+    # when: it is estimated, then submitted
+    browser.click("Estimate")
+    browser.wait_for("What it will take")
+    browser.wait_for("all valid")
+    browser.click("Submit the batch")
+    # then: its page shows it complete, with its rows' answers and its cost to the last digit
+    browser.wait_for("completed")
+    browser.wait_for("nonce-two")
+    batch = user.client.get("/v1/batch").json()["data"][0]
+    assert batch["name"] == "three questions"
+    assert batch["request_counts"]["succeeded"] == 3
+    browser.wait_for(f"${batch['cost_usd']}")
+    assert "three questions" in browser.text()
+    # and: the results come as the file that the API gives
+    browser.click("Download results")
+    file = profile / "downloads" / f"{batch['id']}.jsonl"
+    browser.wait_for("is saved")
+    wait_until(file.exists, SHOW_SECONDS)
+    saved = [json.loads(line) for line in file.read_text().splitlines()]
+    assert {row["custom_id"] for row in saved} == {"prompt-1", "prompt-2", "prompt-3"}
+    # and: a row leads to its log, with what was asked
+    browser.click("prompt-1")
+    browser.wait_for("Why nonce-one?")
+    # and: the overview knows of it
+    user.go("#/")
+    browser.wait_for("Nothing runs.")
+    browser.wait_for("3 calls to providers")
+    # when: signed out
+    browser.click("Sign out")
+    browser.wait_for("Sign in to your project")
+    # then: no key is left in the tab, and the way back leads to nothing
+    assert browser.run("JSON.stringify(sessionStorage) + JSON.stringify(localStorage) + document.cookie") == "{}{}"
+    browser.run("history.back()")
+    browser.wait_for("Sign in to your project")
+    assert user.client.headers["x-secret-key"] not in browser.run("document.documentElement.outerHTML")
+
+
+def test_what_a_tenant_wrote_is_shown_as_text_and_never_run(user: User) -> None:
+    # given: markup wherever a tenant can put some
+    hostile = [{"custom_id": HOSTILE, "model": "gpt-4o-mini", "messages": [{"role": "user", "content": HOSTILE}]}]
+    batch = submit(user.client, hostile, name=HOSTILE, metadata={HOSTILE: HOSTILE})
+    user.client.wait_for_batch(batch["id"])
+    log = user.client.get(f"/v1/logs/{user.client.tenant_id}/{user.client.project_id}").json()["data"][0]
+    # when: every page that shows it is opened
+    user.sign_in("#/batches")
+    for page in ("#/batches", f"#/batches/{batch['id']}", "#/logs", f"#/logs/{log['id']}"):
+        user.go(page)
+        user.browser.wait_for(HOSTILE)
+        # then: it is text
+        assert user.browser.run("document.querySelectorAll('main img, main script').length") == 0
+        assert user.browser.run("window.hit === undefined")
+    # and: a page that made markup of text by mistake would be stopped by its own policy
+    refused = "try { document.body.innerHTML = '<b>x</b>'; 'made' } catch (error) { error.name }"
+    assert user.browser.run(refused) == "TypeError"
+    user.browser.events.clear()
+
+
+def test_a_batch_is_paused_resumed_and_cancelled(calm_house: House, user: User) -> None:
+    # given: a batch whose rows take long
+    calm_house.simulator.config(latency=20)
+    batch = submit(user.client, rows("slow", 5), processing="realtime")
+    user.sign_in(f"#/batches/{batch['id']}")
+    user.browser.wait_for("processing")
+    # when, then
+    user.browser.click("Pause")
+    user.browser.wait_for("paused by its owner")
+    user.browser.click("Resume")
+    user.browser.wait_for("answers of providers")
+    # when: a cancel is not meant, then it is
+    user.browser.click("Cancel")
+    user.browser.click("Go back", "dialog")
+    user.browser.wait_until("!document.querySelector('dialog')")
+    assert user.client.get(f"/v1/batch/{batch['id']}").json()["status"] == "processing"
+    user.browser.click("Cancel")
+    user.browser.click("Cancel the batch", "dialog")
+    user.browser.wait_for("cancelled by its owner")
+    assert user.client.get(f"/v1/batch/{batch['id']}").json()["status"] == "cancelled"
+    calm_house.simulator.config(latency=0)
+
+
+def test_wrong_keys_are_refused_in_the_apis_own_words_and_not_kept(user: User) -> None:
+    user.open()
+    user.browser.wait_for("Sign in to your project")
+    for label, header in (("API key", "x-api-key"), ("Tenant id", "x-tenant-id"), ("Project id", "x-project-id")):
+        user.browser.type(label, user.client.headers[header])
+    user.browser.type("Secret key", "llms_sk_wrong")
+    user.browser.click("Sign in", "main")
+    refused = user.client.get("/v1/project", headers={"x-secret-key": "llms_sk_wrong"}).json()
+    user.browser.wait_for(refused["detail"])
+    user.browser.wait_for("Request id: req_")
+    assert user.browser.run("sessionStorage.length") == 0
+
+
+def test_a_wrong_line_of_a_file_is_named_before_anything_is_kept(user: User) -> None:
+    user.sign_in("#/new")
+    good = '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "x"}]}'
+    lines = f'{good}\n{{"messages": []}}\n'
+    user.browser.wait_for("Drop it here")
+    user.browser.run(f"""{{ const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([{json.dumps(lines)}], "requests.jsonl"));
+        const dropped = new DragEvent("drop", {{bubbles: true, cancelable: true, dataTransfer}});
+        document.querySelector(".drop").dispatchEvent(dropped); }}""")
+    user.browser.wait_for("requests.jsonl")
+    user.browser.click("Estimate")
+    user.browser.wait_for("Line 2 /model is required")
+    assert "Submit the batch" not in user.browser.text()
+    assert user.client.get("/v1/batch").json()["data"] == []
+
+
+def test_a_completion_streams_into_the_playground(user: User) -> None:
+    user.sign_in("#/playground")
+    user.browser.type("Model", "claude-sonnet-4-5")
+    user.browser.type("Prompt", "Say nonce-play")
+    user.browser.click("Send")
+    user.browser.wait_for("first text after")
+    assert "nonce-play" in user.browser.run("document.querySelector('.answer').textContent")
+    log = user.client.get(f"/v1/logs/{user.client.tenant_id}/{user.client.project_id}").json()["data"][0]
+    assert f"${log['cost_usd']}" in user.browser.text()
+    # and: what the provider refuses is said in the API's words
+    user.browser.type("Model", "no-such-model")
+    user.browser.click("Send")
+    user.browser.wait_for("no-such-model")
+    user.browser.wait_for("Request id:")
+
+
+def test_money_is_added_exactly(user: User) -> None:
+    user.open()
+    user.browser.wait_for("Sign in")
+    script = """import("/dashboard/js/money.js").then((it) => [
+        it.sum("0.1", "0.2"), it.sum("9007199254740993.01", "0.000000000000000001"), it.sum("1.5", "-2"),
+        it.sum("5", "5"),
+        it.money("1234567.0000000001"), it.money("-0.5"), it.money(null), it.some("0.00"), it.some("0.01")])"""
+    assert user.browser.run(script) == [
+        "0.3",
+        "9007199254740993.010000000000000001",
+        "-0.5",
+        "10",
+        "$1,234,567.0000000001",
+        "−$0.5",
+        "–",
+        False,
+        True,
+    ]
