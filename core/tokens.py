@@ -14,6 +14,8 @@ from core.providers.anthropic_thinking import HIGHEST_BUDGET
 #: what an answer takes when the caller sets no limit: a guess, since the providers count no more than was asked for
 TYPICAL_OUTPUT = 1000
 TYPICAL_REASONING_OUTPUT = 3000
+#: the most that an estimate says, and that a column of it holds: servers of one's own take any `max_tokens` and `n`
+MOST_TOKENS = 1 << 30
 #: no limit from the caller, none known of the model
 UNKNOWN_OUTPUT_LIMIT = 16_384
 
@@ -69,7 +71,7 @@ def estimate(params: Mapping[str, Any], model: ModelInfo) -> tuple[int, int]:
         wanted = TYPICAL_REASONING_OUTPUT if reasons else TYPICAL_OUTPUT
     if model.max_output_tokens is not None:
         wanted = min(wanted, model.max_output_tokens)
-    return tokens + scaled // 1000, wanted * (params.get("n") or 1)
+    return tokens + scaled // 1000, min(wanted * (params.get("n") or 1), MOST_TOKENS)
 
 
 def output_limit(params: Mapping[str, Any], model: ModelInfo) -> int:

@@ -139,11 +139,14 @@ local function slow_start()
   return not known and not family.ran and (family.ok or 0) < FREE_AFTER
 end
 
--- What a call takes from each bucket.
+-- What a call takes from each bucket: at most a minute's limit, for a provider takes on nothing larger, and one row that
+-- asks for too much must not hold up the others for hours.
 local function costs(input, output)
   local expected = output
   if produced_counts then expected = output * (family.ratio or FIRST_OUTPUT_RATIO) end
-  return {r = 1, t = input + expected, i = input, o = expected}
+  local cost = {r = 1, t = input + expected, i = input, o = expected}
+  for kind, limit in pairs(limits) do cost[kind] = math.min(cost[kind], math.max(1, limit)) end
+  return cost
 end
 
 local function started(calls)

@@ -56,6 +56,7 @@ def test_parts_tools_and_calls_count():
         ("claude-opus-5-5", {}, 3000, 16_384),
         ("claude-sonnet-4-5", {"reasoning_effort": "high"}, 1000, 32_768),
         ("unheard-of", {}, 1000, 16_384),
+        ("unheard-of", {"max_tokens": 2**31 - 1, "n": 1000}, 2**30, (2**31 - 1) * 1000),
     ],
 )
 def test_output(model, params, typical, most):

@@ -122,6 +122,14 @@ def test_a_row_larger_than_the_bucket_starts_and_is_paid_off(bench):
     assert later.wait_seconds == pytest.approx(29.65, abs=0.5)
 
 
+def test_a_call_that_asks_for_more_than_a_minutes_limit_holds_up_no_more_than_a_minute(bench):
+    configured = Configured(None, 60_000)
+    assert bench.take(configured, [(10, 2_000_000_000)]).granted == 1
+    later = bench.take(configured, [(1, 0)])
+    assert (later.granted, later.waiting_for) == (0, TOKENS)
+    assert later.wait_seconds == pytest.approx(60, abs=0.5)
+
+
 def test_output_that_was_asked_for_and_not_produced_is_not_given_back_where_it_counts_up_front(bench):
     configured = Configured(None, 60_000)
     bench.take(configured, [(1000, 9000)])
