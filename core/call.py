@@ -11,9 +11,9 @@ from uuid import UUID
 import orjson
 
 from core import egress, pricing
-from core.connections import LoadedConnection
 from core.egress.errors import BodyFailed, ConnectFailed, EgressError, TimedOut, TooMuchData
 from core.errors import AddressRefused, InvalidInput
+from core.loaded_connections import LoadedConnection
 from core.params import embeddings
 from core.providers import adapter_for, openai_embeddings
 from core.providers.types import Failure, LimitReading, Success

@@ -17,11 +17,11 @@ import orjson
 from core import budgets, catalogue, connections, db, feedback, limits, metrics_calls, pricing, project_routes, tokens
 from core import params as parameters
 from core.call import Priced, call, priced
-from core.connections import LoadedConnection
 from core.dispatch import live
 from core.errors import InvalidInput, NotFound, OverLimit, ProviderFailed
-from core.identity import Principal
 from core.limits import LimitKey
+from core.loaded_connections import LoadedConnection
+from core.principal import Principal
 from core.providers import adapter_for
 from core.providers.anthropic_native import params_for
 from core.providers.types import Failure, Success, Usage

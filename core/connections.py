@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -12,45 +11,33 @@ from sqlalchemy import func, text
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from core import crypto, db, limits, webhooks
+from core import crypto, limits, sessions
 from core.connection_input import ConnectionInput, as_change, as_new
 from core.errors import FieldError, InvalidInput, NotFound, Unavailable
-from core.identity import Principal
-from core.ids import public
-from core.limits.types import Configured
+from core.loaded_connections import LoadedConnection, as_object, forget, load, resolved_base_url, stop
+from core.principal import Principal
 from core.secret import Secret
-from core.settings import settings
-from core.short_cache import ShortCache
 from core.states import ProviderType
 from core.tables import Connection, Project
 
+# What calls need of a connection belongs to the same subject.
+__all__ = [
+    "LoadedConnection",
+    "as_object",
+    "credential",
+    "delete",
+    "find",
+    "get",
+    "load",
+    "page",
+    "patch",
+    "put",
+    "resolved_base_url",
+    "resume",
+    "stop",
+]
+
 log = logging.getLogger(__name__)
-
-#: How old what a worker knows of a connection may be, in seconds: after both together a changed key is used everywhere.
-LOADED_SECONDS = 3.0
-LOADED_GRACE_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedConnection:
-    """A connection ready for calls: its base URL filled in, its secret decrypted."""
-
-    id: UUID
-    tenant_id: UUID
-    project_id: UUID
-    provider_type: str
-    name: str
-    base_url: str
-    secret: Secret
-    organization: str | None
-    configured: Configured
-    #: which credential this is, so that a late refusal of an old key does not stop the new one
-    key_ciphertext: bytes = field(repr=False)
-
-
-_loaded: ShortCache[UUID, LoadedConnection] = ShortCache(
-    seconds=LOADED_SECONDS, grace_seconds=LOADED_GRACE_SECONDS, size=10_000
-)
 
 
 def put(principal: Principal, given: Mapping[str, Any]) -> tuple[Connection, bool]:
@@ -70,7 +57,7 @@ def put(principal: Principal, given: Mapping[str, Any]) -> tuple[Connection, boo
         With all that is wrong, as JSON pointers.
     """
     new = as_new(given)
-    with db.tenant_session(principal.tenant_id) as session:
+    with sessions.tenant_session(principal.tenant_id) as session:
         _lock_project(session, principal)
         query = _own(principal).where(Connection.provider_type == new.provider_type)
         if new.provider_type == ProviderType.OPENAI_COMPATIBLE:
@@ -93,7 +80,7 @@ def put(principal: Principal, given: Mapping[str, Any]) -> tuple[Connection, boo
 
 def get(principal: Principal, connection_id: UUID) -> Connection:
     """One connection of the project. Raises NotFound."""
-    with db.tenant_session(principal.tenant_id) as session:
+    with sessions.tenant_session(principal.tenant_id) as session:
         return _one(session, principal, connection_id)
 
 
@@ -102,7 +89,7 @@ def page(principal: Principal, *, limit: int = 20, before: UUID | None = None) -
     query = _own(principal).order_by(col(Connection.id).desc()).limit(limit)
     if before is not None:
         query = query.where(col(Connection.id) < before)
-    with db.tenant_session(principal.tenant_id) as session:
+    with sessions.tenant_session(principal.tenant_id) as session:
         return list(session.exec(query))
 
 
@@ -111,7 +98,7 @@ def find(principal: Principal, provider_type: str, name: str | None = None) -> C
     query = _own(principal).where(Connection.provider_type == provider_type)
     if name is not None:
         query = query.where(Connection.name == name)
-    with db.tenant_session(principal.tenant_id) as session:
+    with sessions.tenant_session(principal.tenant_id) as session:
         return session.exec(query.order_by(col(Connection.id)).limit(1)).first()
 
 
@@ -127,7 +114,7 @@ def patch(principal: Principal, connection_id: UUID, given: Mapping[str, Any]) -
     """
     current = get(principal, connection_id)
     change = as_change(given, current.provider_type)
-    with db.tenant_session(principal.tenant_id) as session:
+    with sessions.tenant_session(principal.tenant_id) as session:
         _lock_project(session, principal)
         row = _one(session, principal, connection_id, lock=True)
         if change.api_key is None and change.has("base_url") and change.base_url != row.base_url:
@@ -144,120 +131,25 @@ def patch(principal: Principal, connection_id: UUID, given: Mapping[str, Any]) -
 
 def resume(principal: Principal, connection_id: UUID) -> Connection:
     """Set a stopped connection active again with the key it has: after credit was bought, say. Raises NotFound."""
-    with db.tenant_session(principal.tenant_id) as session:
+    with sessions.tenant_session(principal.tenant_id) as session:
         row = _one(session, principal, connection_id, lock=True)
         _activate(row)
         _save(session, row)
-    _loaded.forget(row.id)
+    forget(row.id)
     return row
 
 
 def delete(principal: Principal, connection_id: UUID) -> None:
     """Remove a connection and its key. Raises NotFound."""
-    with db.tenant_session(principal.tenant_id) as session:
+    with sessions.tenant_session(principal.tenant_id) as session:
         session.delete(_one(session, principal, connection_id, lock=True))
         session.connection().execute(text("NOTIFY llm_dispatch"))
-    _loaded.forget(connection_id)
+    forget(connection_id)
 
 
 def credential(row: Connection) -> Secret:
     """The key of a connection. Raises crypto.KeyProblem."""
     return crypto.decrypt(row.key_ciphertext, row.key_version, tenant_id=row.tenant_id, row_id=row.id)
-
-
-def load(connection_id: UUID) -> LoadedConnection:
-    """A connection for calls, at most LOADED_SECONDS + LOADED_GRACE_SECONDS old.
-
-    The platform's own read: the id comes from a row of its tenant, never from a caller. Raises NotFound,
-    crypto.KeyProblem, DatabaseDown.
-    """
-    return _loaded.get(connection_id, lambda: _read(connection_id))
-
-
-def stop(connection: LoadedConnection, reason: str, message: str) -> bool:
-    """Stop a connection whose credential the provider refused; True if this call did it.
-
-    A connection that got a new key meanwhile is left alone.
-    """
-    with db.connection(connection.tenant_id) as held:
-        stopped = held.execute(
-            "UPDATE connection SET state = 'stopped', stop_reason = %s, stop_message = %s, stopped_at = now()"
-            " WHERE id = %s AND tenant_id = %s AND state = 'active' AND key_ciphertext = %s RETURNING *",
-            (
-                str(reason),
-                message[:2000].replace("\0", ""),
-                connection.id,
-                connection.tenant_id,
-                connection.key_ciphertext,
-            ),
-        ).fetchone()
-        if stopped is not None:
-            webhooks.announce(
-                held,
-                tenant_id=connection.tenant_id,
-                project_id=connection.project_id,
-                event_type="provider.stopped",
-                data=as_object(Connection(**stopped)),
-            )
-            held.execute("NOTIFY llm_dispatch")
-    return stopped is not None
-
-
-def resolved_base_url(row: Connection) -> str:
-    """Where calls go, without a slash at the end: the connection's own base URL or the default of its type."""
-    return _base_url(row.provider_type, row.base_url)
-
-
-def as_object(row: Connection) -> dict[str, Any]:
-    """A connection as the API shows it: never its key."""
-    return {
-        "id": public("prov", row.id),
-        "providerType": row.provider_type,
-        "name": row.name or None,
-        "baseUrl": resolved_base_url(row),
-        "organization": row.organization,
-        "apiKeyHint": row.key_hint,
-        "limits": {
-            "requestsPerMinute": row.requests_per_minute,
-            "tokensPerMinute": row.tokens_per_minute,
-            "maxConcurrency": row.max_concurrency,
-        },
-        "state": row.state,
-        "stop_reason": row.stop_reason,
-        "stop_message": row.stop_message,
-        "stopped_at": row.stopped_at,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-    }
-
-
-def _read(connection_id: UUID) -> LoadedConnection:
-    with db.connection() as held:
-        row = held.execute("SELECT * FROM connection WHERE id = %s", (connection_id,)).fetchone()
-    if row is None:
-        raise NotFound
-    ciphertext = bytes(row["key_ciphertext"])
-    return LoadedConnection(
-        id=row["id"],
-        tenant_id=row["tenant_id"],
-        project_id=row["project_id"],
-        provider_type=row["provider_type"],
-        name=row["name"],
-        base_url=_base_url(row["provider_type"], row["base_url"]),
-        secret=crypto.decrypt(ciphertext, row["key_version"], tenant_id=row["tenant_id"], row_id=row["id"]),
-        organization=row["organization"],
-        configured=Configured(
-            requests_per_minute=row["requests_per_minute"],
-            tokens_per_minute=row["tokens_per_minute"],
-            max_concurrency=row["max_concurrency"],
-        ),
-        key_ciphertext=ciphertext,
-    )
-
-
-def _base_url(provider_type: str, own: str | None) -> str:
-    default = settings().anthropic_base_url if provider_type == ProviderType.ANTHROPIC else settings().openai_base_url
-    return (own or default).rstrip("/")
 
 
 def _own(principal: Principal) -> SelectOfScalar[Connection]:
@@ -293,7 +185,7 @@ def _apply(row: Connection, change: ConnectionInput) -> None:
 
 def _forget(connection_id: UUID, change: ConnectionInput) -> None:
     """Forget what is kept of a connection; with a new key also what the old one's provider asked for, up to an hour."""
-    _loaded.forget(connection_id)
+    forget(connection_id)
     if change.api_key is not None:
         try:
             limits.forget(connection_id)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -15,21 +15,18 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
-from sqlalchemy import create_engine, event, text
-from sqlalchemy import exc as sa_exc
-from sqlalchemy.engine import Engine
-from sqlmodel import Session
 
 from core.db_connection import LightConnection, is_quiet
 from core.errors import Unavailable
 from core.settings import settings
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
 log = logging.getLogger(__name__)
 
-#: Connections one process opens at the most, for SQL of our own and for SQLModel. Transactions are short,
-#: so few connections serve many greenlets.
+#: Connections one process opens at the most for SQL of our own. Transactions are short, so few serve many greenlets.
 POOL_SIZE = 16
-SESSION_POOL_SIZE = 8
 #: How long a transaction waits for a connection, in seconds.
 POOL_TIMEOUT_SECONDS = 5.0
 
@@ -64,32 +61,29 @@ class DatabaseFull(DatabaseDown):
     """The database has no room left: make room on its disk, or give it a larger one. Try again after Retry-After."""
 
 
-@dataclass(frozen=True)
-class _Pools:
+@dataclass
+class Pools:
+    """What this process has open to one database."""
+
+    url: str
     raw: ConnectionPool[LightConnection]
-    engine: Engine
+    #: SQLAlchemy's, made with the first of core/sessions.py: whoever needs none does not load it
+    engine: Engine | None = None
 
     def close(self) -> None:
         self.raw.close(timeout=1)
-        self.engine.dispose()
+        if self.engine is not None:
+            self.engine.dispose()
 
 
 _lock = threading.Lock()
-_pools: _Pools | None = None
+_pools: Pools | None = None
 _after_commit: WeakKeyDictionary[RawConnection, list[Callable[[], None]]] = WeakKeyDictionary()
 
 
 def name_connections(name: str) -> None:
     """What the server knows the connections of this process by (`application_name`); before the first is opened."""
     CONNECT["application_name"] = name
-
-
-def driver_url(url: str) -> str:
-    """postgresql://... as SQLAlchemy wants it for psycopg 3."""
-    for scheme in ("postgresql://", "postgres://"):
-        if url.startswith(scheme):
-            return "postgresql+psycopg://" + url.removeprefix(scheme)
-    return url
 
 
 def configure(url: str | None) -> None:
@@ -101,7 +95,7 @@ def configure(url: str | None) -> None:
         _pools = None if url is None else _open(url)
 
 
-def _get() -> _Pools:
+def pools() -> Pools:
     """The pools of this process, made at first use: after a fork, so that no connection is shared."""
     global _pools
     if _pools is None:
@@ -111,7 +105,7 @@ def _get() -> _Pools:
     return _pools
 
 
-def _open(url: str) -> _Pools:
+def _open(url: str) -> Pools:
     raw: ConnectionPool[LightConnection] = ConnectionPool(
         url,
         connection_class=LightConnection,
@@ -120,22 +114,14 @@ def _open(url: str) -> _Pools:
         timeout=POOL_TIMEOUT_SECONDS,
         reconnect_timeout=5,
         kwargs={"row_factory": dict_row, **CONNECT},
-        configure=_configure,
+        configure=configure_connection,
         open=True,
     )
-    engine = create_engine(
-        driver_url(url),
-        pool_size=SESSION_POOL_SIZE,
-        max_overflow=0,
-        pool_timeout=POOL_TIMEOUT_SECONDS,
-        pool_pre_ping=True,
-        connect_args=dict(CONNECT),
-    )
-    event.listen(engine, "connect", lambda connection, _record: _configure(connection))
-    return _Pools(raw, engine)
+    return Pools(url, raw)
 
 
-def _configure(connection: psycopg.Connection[Any]) -> None:
+def configure_connection(connection: psycopg.Connection[Any]) -> None:
+    """What every connection of this service is told first."""
     connection.execute(_SERVER_SIDE)
     connection.commit()
 
@@ -231,7 +217,7 @@ def _after_commits() -> Iterator[LightConnection]:
 
 @contextmanager
 def _pooled() -> Iterator[LightConnection]:
-    pool = _get().raw
+    pool = pools().raw
     try:
         held = _take(pool)
         try:
@@ -243,11 +229,11 @@ def _pooled() -> Iterator[LightConnection]:
     except PoolTimeout as error:
         raise DatabaseDown from error
     except psycopg.OperationalError as error:
-        if _server_gone(error):
+        if is_gone(error):
             # The other idle connections are as dead as this one.
             pool.drain()
             raise DatabaseDown from error
-        if _full(error):
+        if is_full(error):
             raise DatabaseFull from error
         raise
 
@@ -259,49 +245,20 @@ def after_commit(connection: RawConnection, action: Callable[[], None]) -> None:
 
 def pool_statistics() -> dict[str, int]:
     """Sizes and counters of this process's pool, as psycopg_pool names them; empty before its first use."""
-    pools = _pools
-    return pools.raw.get_stats() if pools is not None else {}
+    opened = _pools
+    return opened.raw.get_stats() if opened is not None else {}
 
 
 _SCOPE = "SELECT set_config('role', %s, true), set_config('app.tenant_id', %s, true)"
 
 
-def _server_gone(error: BaseException | None) -> bool:
+def is_gone(error: BaseException | None) -> bool:
     """True for a lost or refused connection and for a server that starts or stops (SQLSTATE classes 08 and 57P)."""
     if not isinstance(error, psycopg.OperationalError):
         return False
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
-def _full(error: BaseException | None) -> bool:
+def is_full(error: BaseException | None) -> bool:
     """True when the server's disk, or the quota of its account, is full (SQLSTATE 53100)."""
     return isinstance(error, psycopg.errors.DiskFull)
-
-
-@contextmanager
-def tenant_session(tenant_id: UUID) -> Iterator[Session]:
-    """A SQLModel session in one transaction that sees only this tenant's rows."""
-    with system_session() as session:
-        session.connection().execute(
-            text("SELECT set_config('role', :role, true), set_config('app.tenant_id', :tenant, true)"),
-            {"role": TENANT_ROLE, "tenant": str(tenant_id)},
-        )
-        yield session
-
-
-@contextmanager
-def system_session() -> Iterator[Session]:
-    """A SQLModel session in one transaction with the platform's view of all tenants."""
-    engine = _get().engine
-    try:
-        with Session(engine, expire_on_commit=False) as session, session.begin():
-            yield session
-    except sa_exc.TimeoutError as error:
-        raise DatabaseDown from error
-    except sa_exc.OperationalError as error:
-        if _server_gone(error.orig):
-            engine.dispose()
-            raise DatabaseDown from error
-        if _full(error.orig):
-            raise DatabaseFull from error
-        raise

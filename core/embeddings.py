@@ -11,14 +11,14 @@ import orjson
 from core import budgets, catalogue, completions, egress, limits, pricing, project_routes
 from core.call import MAX_ANSWER_BYTES, Called, Priced, no_answer
 from core.completions import Attempts
-from core.connections import LoadedConnection
 from core.egress.errors import EgressError
 from core.errors import AddressRefused, InvalidInput
 from core.feedback import report
-from core.identity import Principal
 from core.limits import LimitKey
+from core.loaded_connections import LoadedConnection
 from core.metrics_calls import EMBEDDINGS, LiveCall
 from core.params import embeddings as asked
+from core.principal import Principal
 from core.providers import adapter_for, openai_embeddings
 from core.providers.types import Failure, Success
 from core.routing import Route

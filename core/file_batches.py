@@ -19,10 +19,10 @@ from core import db, ids
 from core.batches import ingest, reading
 from core.batches.options import BatchOptions
 from core.errors import FieldError, InvalidInput, NotFound
-from core.identity import Principal
 from core.ids import BLOCK_BITS, new_id
 from core.json_input import BadJson, loads
 from core.params import embeddings
+from core.principal import Principal
 from core.settings import settings
 from core.states import RowStatus
 

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from core import db
 from core.errors import FieldError, InvalidInput, NotFound, TooLarge
-from core.identity import Principal
 from core.ids import new_id
+from core.principal import Principal
 
 #: OpenAI's limit for a file, in bytes (PROVIDERS.md 5.1)
 MAX_FILE_BYTES = 512 << 20

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from core import db
 from core.errors import Conflict, FieldError, InvalidInput
-from core.identity import Principal
 from core.ids import new_id
+from core.principal import Principal
 
 KEPT_HOURS = 24
 #: How long a request holds its key without a sign of life; a process that died gives it back after that.

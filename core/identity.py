@@ -11,8 +11,9 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from core import db, ids, keys
+from core import db, ids, keys, sessions
 from core.errors import Conflict, NotFound, Unauthenticated
+from core.principal import Principal
 from core.secret import Secret
 from core.short_cache import ShortCache
 from core.tables import ApiKey, Project, Tenant
@@ -24,17 +25,6 @@ GRACE_SECONDS = 1.0
 CACHE_SIZE = 10_000
 #: `last_used_at` is at most this old for a key in use, in seconds: exact times would be a write per request.
 LAST_USED_SECONDS = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """The project that a request acts for, and the key it came with."""
-
-    tenant_id: UUID
-    project_id: UUID
-    key_id: UUID
-    #: the project's own limit of requests to the API; None: as many as the service allows
-    requests_per_minute: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +124,7 @@ WHERE key_hash = %s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at
 def create_tenant(name: str) -> Tenant:
     """A new tenant; an operator's act."""
     tenant = Tenant(name=name)
-    with db.system_session() as session:
+    with sessions.system_session() as session:
         session.add(tenant)
         session.flush()
         session.refresh(tenant)
@@ -146,14 +136,14 @@ def tenants(*, limit: int = 100, before: UUID | None = None) -> list[Tenant]:
     query = select(Tenant).order_by(col(Tenant.id).desc()).limit(limit)
     if before is not None:
         query = query.where(col(Tenant.id) < before)
-    with db.system_session() as session:
+    with sessions.system_session() as session:
         return list(session.exec(query))
 
 
 def create_project(tenant_id: UUID, name: str) -> Project:
     """A new project of a tenant. Raises NotFound if there is no such tenant."""
     project = Project(tenant_id=tenant_id, name=name)
-    with db.tenant_session(tenant_id) as session:
+    with sessions.tenant_session(tenant_id) as session:
         if session.get(Tenant, tenant_id) is None:
             raise NotFound
         session.add(project)
@@ -167,7 +157,7 @@ def projects(tenant_id: UUID, *, limit: int = 100, before: UUID | None = None) -
     query = select(Project).where(Project.tenant_id == tenant_id).order_by(col(Project.id).desc()).limit(limit)
     if before is not None:
         query = query.where(col(Project.id) < before)
-    with db.tenant_session(tenant_id) as session:
+    with sessions.tenant_session(tenant_id) as session:
         if session.get(Tenant, tenant_id) is None:
             raise NotFound
         return list(session.exec(query))
@@ -175,7 +165,7 @@ def projects(tenant_id: UUID, *, limit: int = 100, before: UUID | None = None) -
 
 def create_key(tenant_id: UUID, project_id: UUID, *, name: str = "", expires_at: datetime | None = None) -> NewKey:
     """A new key of a project, its secret shown here and never again. Raises NotFound if there is no such project."""
-    with db.tenant_session(tenant_id) as session:
+    with sessions.tenant_session(tenant_id) as session:
         project = select(Project.id).where(Project.id == project_id, Project.tenant_id == tenant_id)
         if session.exec(project).first() is None:
             raise NotFound
@@ -209,7 +199,7 @@ def list_keys(tenant_id: UUID, project_id: UUID, *, limit: int = 100, before: UU
     )
     if before is not None:
         query = query.where(col(ApiKey.id) < before)
-    with db.tenant_session(tenant_id) as session:
+    with sessions.tenant_session(tenant_id) as session:
         project = select(Project.id).where(Project.id == project_id, Project.tenant_id == tenant_id)
         if session.exec(project).first() is None:
             raise NotFound
@@ -232,7 +222,7 @@ def rotate_key(tenant_id: UUID, key_id: UUID, *, old_valid_seconds: float | None
     Conflict
         The old key is revoked or expired already: make a new one instead.
     """
-    with db.tenant_session(tenant_id) as session:
+    with sessions.tenant_session(tenant_id) as session:
         old = session.exec(_one_key(tenant_id, key_id).with_for_update()).first()
         if old is None:
             raise NotFound
@@ -251,7 +241,7 @@ def revoke_key(tenant_id: UUID, key_id: UUID) -> ApiKey:
 
     Revoking it again changes nothing. Raises NotFound if there is no such key.
     """
-    with db.tenant_session(tenant_id) as session:
+    with sessions.tenant_session(tenant_id) as session:
         key = session.exec(_one_key(tenant_id, key_id).with_for_update()).first()
         if key is None:
             raise NotFound

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from core import db, metrics, prometheus
-from core.identity import Principal
+from core.principal import Principal
 from core.settings import settings
 from core.short_cache import ShortCache
 

@@ -10,10 +10,10 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from core import db
+from core import sessions
 from core.errors import InvalidInput, NotFound
-from core.identity import Principal
 from core.ids import public
+from core.principal import Principal
 from core.tables import ModelMapping, Project
 from core.text_input import Problems, is_storable
 
@@ -43,7 +43,7 @@ def put(principal: Principal, alias: str, given: Mapping[str, Any]) -> tuple[Mod
     fallbacks = _fallbacks(given.get("fallbacks"), problems)
     if problems or name is None:
         raise InvalidInput(list(problems))
-    with db.tenant_session(principal.tenant_id) as session:
+    with sessions.tenant_session(principal.tenant_id) as session:
         # One change of a project's mappings at a time: two puts of one alias make one mapping.
         project = select(Project.id).where(Project.id == principal.project_id, Project.tenant_id == principal.tenant_id)
         if session.exec(project.with_for_update()).first() is None:
@@ -62,7 +62,7 @@ def put(principal: Principal, alias: str, given: Mapping[str, Any]) -> tuple[Mod
 
 def get(principal: Principal, alias: str) -> ModelMapping:
     """The mapping of an alias. Raises NotFound."""
-    with db.tenant_session(principal.tenant_id) as session:
+    with sessions.tenant_session(principal.tenant_id) as session:
         return _one(session, principal, alias)
 
 
@@ -71,13 +71,13 @@ def page(principal: Principal, *, limit: int = 20, before: UUID | None = None) -
     query = _own(principal).order_by(col(ModelMapping.id).desc()).limit(limit)
     if before is not None:
         query = query.where(col(ModelMapping.id) < before)
-    with db.tenant_session(principal.tenant_id) as session:
+    with sessions.tenant_session(principal.tenant_id) as session:
         return list(session.exec(query))
 
 
 def delete(principal: Principal, alias: str) -> None:
     """Take a mapping away. Raises NotFound."""
-    with db.tenant_session(principal.tenant_id) as session:
+    with sessions.tenant_session(principal.tenant_id) as session:
         session.delete(_one(session, principal, alias))
 
 

@@ -14,7 +14,7 @@ from limits.storage import RedisStorage
 from redis.exceptions import NoScriptError
 
 from core import limits
-from core.identity import Principal
+from core.principal import Principal
 from core.settings import settings
 
 log = logging.getLogger(__name__)

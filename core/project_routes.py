@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from core import db
-from core.identity import Principal
+from core.principal import Principal
 from core.routing import ConnectionRef, Route, Target, fallbacks, route
 from core.short_cache import ShortCache
 

@@ -9,7 +9,7 @@ from psycopg import sql
 from core import db, identity, ids
 from core.batches.read import time_text
 from core.errors import NotFound
-from core.identity import Principal
+from core.principal import Principal
 
 #: Values are checked at the border.
 _SHOWN = ("name", "log_bodies", "retention_days", "on_unknown_outcome", "requests_per_minute")

@@ -11,7 +11,7 @@ from sqlmodel import SQLModel
 import core.file_tables
 import core.native_tables
 import core.tables  # noqa: F401  (fills the metadata)
-from core.db import driver_url
+from core.sessions import driver_url
 from core.settings import settings
 
 #: Any fixed number: hosts that migrate at once wait for each other.

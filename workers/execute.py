@@ -14,9 +14,8 @@ import gevent
 import orjson
 import structlog
 
-from core import connections, feedback, limits, metrics_calls, metrics_dispatch, tracing
+from core import feedback, limits, loaded_connections, metrics_calls, metrics_dispatch, tracing
 from core.call import Called, call, priced
-from core.connections import LoadedConnection
 from core.crypto import KeyProblem
 from core.dispatch import workers
 from core.dispatch.record import Again, Ended, record
@@ -25,6 +24,7 @@ from core.dispatch.start import Started, start
 from core.errors import NotFound, Unavailable
 from core.ids import BLOCK_BITS, new_id, public
 from core.limits import LimitKey
+from core.loaded_connections import LoadedConnection
 from core.providers.types import Failure, Success
 from core.retry import decide
 from core.settings import settings
@@ -206,7 +206,7 @@ class Executor:
             limits.settle(key, reserved, None)
             return Again(id=row.id, fence=row.fence, delay_seconds=0.0, attempts=0, strike=False)
         try:
-            connection = connections.load(row.connection_id)
+            connection = loaded_connections.load(row.connection_id)
         except (NotFound, KeyProblem, Unavailable) as error:
             # The call is not made.
             limits.settle(key, reserved, None)
@@ -227,7 +227,7 @@ class Executor:
         if isinstance(called.outcome, Success):
             return _ended(row, called, called.outcome, connection)
         if called.outcome.reason.action is Action.STOP_CONNECTION:
-            connections.stop(connection, called.outcome.reason, called.outcome.message)
+            loaded_connections.stop(connection, called.outcome.reason, called.outcome.message)
         return _after(row, called.outcome, sent=called.sent)
 
     def _write(self, outcomes: list[Ended | Again]) -> None:

@@ -15,7 +15,7 @@ from core import db, partitions, webhooks
 from core.batches import ingest
 from core.batches.options import BatchOptions
 from core.errors import Conflict, FieldError, InvalidInput, NotFound
-from core.identity import Principal
+from core.principal import Principal
 from core.states import FailureReason, Processing, RowStatus
 
 #: How long a cancel waits for the rows in flight, so that most cancels answer with a batch that has ended.

@@ -14,9 +14,9 @@ from core.batches.options import BatchOptions
 from core.batches.seen import Seen
 from core.dispatch import claim
 from core.errors import FieldError, InvalidInput, TooLarge
-from core.identity import Principal
 from core.limits.types import Configured
 from core.native import outlook
+from core.principal import Principal
 
 
 def estimate(

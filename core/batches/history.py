@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from core import histogram
 from core.db import RawConnection
-from core.identity import Principal
+from core.principal import Principal
 from core.states import RowStatus
 
 #: How far back calls count.

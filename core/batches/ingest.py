@@ -20,11 +20,11 @@ from core.batches.options import BatchOptions
 from core.batches.reading import Reader, Router, Row
 from core.beside import Beside
 from core.errors import FieldError, InvalidInput, TooLarge
-from core.identity import Principal
 from core.ids import BLOCK_BITS, new_id
 from core.limits.types import Configured
 from core.native import outlook
 from core.native.choice import Choice, choose, obstacle_to
+from core.principal import Principal
 from core.routing import Route
 from core.settings import settings
 from core.states import Processing

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from core import db, ids, limits
 from core.errors import FieldError, InvalidInput, NotFound, Unavailable
-from core.identity import Principal
 from core.native import plans
+from core.principal import Principal
 from core.states import BatchStatus
 
 #: Causes of failed rows that a batch object names.

@@ -12,10 +12,10 @@ from core import catalogue, params, project_routes, tokens
 from core.batches.seen import Seen
 from core.catalogue import ModelInfo
 from core.errors import FieldError, InvalidInput, TooLarge
-from core.identity import Principal
 from core.json_input import BadJson, loads
 from core.native.choice import names_tier
 from core.params import embeddings
+from core.principal import Principal
 from core.providers import adapter_for
 from core.routing import Route
 from core.settings import settings

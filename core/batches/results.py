@@ -15,8 +15,8 @@ from core import db, partitions
 from core.batches.read import plain_decimal
 from core.beside import ahead
 from core.errors import NotFound, NotYetAvailable
-from core.identity import Principal
 from core.ids import BLOCK_BITS
+from core.principal import Principal
 from core.states import FailureReason, RowStatus
 
 #: Rows and bytes of answers that are read in one go: rows adapt to how long the answers are.

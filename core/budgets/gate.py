@@ -20,8 +20,8 @@ from core.batches.read import money_text
 from core.budgets.spending import NOW_SPENT, NOW_START, period_end
 from core.db import RawConnection
 from core.errors import BudgetExhausted, BudgetReserved, Unavailable
-from core.identity import Principal
 from core.ids import new_id
+from core.principal import Principal
 from core.short_cache import ShortCache
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from core import db
 from core.batches.read import money_text, time_text
 from core.budgets import gate, spending
 from core.errors import InvalidInput, NotFound
-from core.identity import Principal
+from core.principal import Principal
 from core.text_input import Problems
 
 PERIODS = ("month", "day")

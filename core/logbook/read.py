@@ -13,10 +13,10 @@ from psycopg.rows import DictRow
 
 from core import db
 from core.errors import FieldError, InvalidInput, NotFound
-from core.identity import Principal
 from core.logbook.entry import COLUMNS, Bodies, Position, log_object, position_of, public_id
 from core.logbook.filters import Filter
 from core.logbook.search import Walk, bodies_of
+from core.principal import Principal
 
 #: A page that searches looks no further once this is over, in seconds: it has what was found, and a cursor.
 PAGE_SECONDS = 0.03

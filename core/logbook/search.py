@@ -16,9 +16,9 @@ from psycopg.rows import DictRow
 
 from core import db
 from core.db import RawConnection
-from core.identity import Principal
 from core.logbook.entry import COLUMNS, NOT_KEPT, Bodies, Position
 from core.logbook.filters import Filter
+from core.principal import Principal
 
 #: Rows that one statement holds against a filter, and bodies that one searches for a text.
 PIECE_ROWS = 10_000

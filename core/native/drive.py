@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable
 from uuid import UUID
 
-from core import connections, db, metrics_native
-from core.connections import LoadedConnection
+from core import db, loaded_connections, metrics_native
 from core.errors import NotFound
+from core.loaded_connections import LoadedConnection
 from core.native import intake, sending, shards
 from core.native.remote import Remote, RemoteProblem
 from core.native.sending import CROWDED, QUEUE
@@ -79,7 +79,7 @@ class _Step(Step):
         """Do the step; returns the seconds until the next one."""
         shard = self.shard
         try:
-            connection = connections.load(shard.connection_id)
+            connection = loaded_connections.load(shard.connection_id)
         except NotFound:
             return self._without_connection()
         remote = Remote(connection)
@@ -93,7 +93,7 @@ class _Step(Step):
                     return self._clean_up(remote)
         except RemoteProblem as problem:
             if problem.failure.reason.action is Action.STOP_CONNECTION:
-                connections.stop(connection, problem.failure.reason, shards.in_words(problem.failure.message))
+                loaded_connections.stop(connection, problem.failure.reason, shards.in_words(problem.failure.message))
             raise
 
     def _look(self, connection: LoadedConnection, remote: Remote) -> float:

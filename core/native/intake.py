@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import psycopg
 
-from core import connections, db, metrics_native
+from core import db, loaded_connections, metrics_native
 from core.call import priced
-from core.connections import LoadedConnection
 from core.dispatch.record import Ended
 from core.ids import new_id, public
+from core.loaded_connections import LoadedConnection
 from core.native import shards
 from core.native.record import Wasted, end_rows
 from core.native.remote import Remote
@@ -110,7 +110,7 @@ def _ended(shard: Shard, connection: LoadedConnection, result: RowResult) -> End
         return _answered(shard, connection, result.row_id, result.outcome)
     failure = result.outcome
     if failure.reason.action is Action.STOP_CONNECTION:
-        connections.stop(connection, failure.reason, shards.in_words(failure.message))
+        loaded_connections.stop(connection, failure.reason, shards.in_words(failure.message))
         return None
     if not result.executed or failure.reason.action is Action.RETRY:
         return None

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from core import egress
 from core.call import no_answer
-from core.connections import LoadedConnection
 from core.egress.errors import EgressError
 from core.errors import AddressRefused, ServiceError
+from core.loaded_connections import LoadedConnection
 from core.native.result_lines import MAX_LINE_BYTES, lines_of
 from core.providers import adapter_for
 from core.providers.anthropic_batches import AnthropicBatches

@@ -10,8 +10,8 @@ import orjson
 from core import db
 from core.batches.read import time_text
 from core.errors import Conflict, FieldError, InvalidInput, NotFound
-from core.identity import Principal
 from core.ids import public
+from core.principal import Principal
 
 STATUSES = ("pending", "delivered", "failed")
 

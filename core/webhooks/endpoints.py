@@ -10,11 +10,11 @@ from psycopg.types.json import Jsonb
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from core import db, egress
+from core import db, egress, sessions
 from core.batches.read import time_text
 from core.errors import AddressRefused, Conflict, InvalidInput, NotFound
-from core.identity import Principal
 from core.ids import new_id, public
+from core.principal import Principal
 from core.tables import WebhookEndpoint
 from core.text_input import Problems
 from core.webhooks import outbox, signing
@@ -57,7 +57,7 @@ def create(principal: Principal, given: Mapping[str, Any]) -> WebhookEndpoint:
 
 def get(principal: Principal, endpoint_id: UUID) -> WebhookEndpoint:
     """One endpoint of the project. Raises NotFound."""
-    with db.tenant_session(principal.tenant_id) as session:
+    with sessions.tenant_session(principal.tenant_id) as session:
         return _one(session, principal, endpoint_id)
 
 
@@ -66,7 +66,7 @@ def page(principal: Principal, *, limit: int = 20, before: UUID | None = None) -
     query = _own(principal).order_by(col(WebhookEndpoint.id).desc()).limit(limit)
     if before is not None:
         query = query.where(col(WebhookEndpoint.id) < before)
-    with db.tenant_session(principal.tenant_id) as session:
+    with sessions.tenant_session(principal.tenant_id) as session:
         return list(session.exec(query))
 
 

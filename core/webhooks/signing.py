@@ -17,8 +17,8 @@ from standardwebhooks.webhooks import Webhook
 from core import crypto, db
 from core.db import RawConnection
 from core.errors import NotFound
-from core.identity import Principal
 from core.ids import new_id, public
+from core.principal import Principal
 from core.secret import Secret
 from core.webhooks.outbox import Delivery
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from core import db
+from core import db, sessions
 
 FULL = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
 
@@ -21,7 +21,7 @@ def by_psycopg(statement: str) -> None:
 
 
 def by_sqlmodel(statement: str) -> None:
-    with db.system_session() as session:
+    with sessions.system_session() as session:
         session.connection().execute(text(statement))
 
 

@@ -12,7 +12,7 @@ import core.file_tables
 import core.native_tables
 import core.tables  # noqa: F401  (fills the metadata)
 from core import db, migrate
-from core.db import driver_url
+from core.sessions import driver_url
 
 #: Tables of the platform: no tenant has rows of its own in them.
 PLATFORM = {"alembic_version", "worker"}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from core import connections, limits
+from core import limits, loaded_connections
 from core.crypto import KeyProblem
 from core.db import DatabaseDown
 from core.dispatch.record import Again, Ended
@@ -52,7 +52,7 @@ def test_what_was_taken_for_a_call_that_is_not_made_is_given_back(
     def load(connection_id: object) -> object:
         raise error
 
-    monkeypatch.setattr(connections, "load", load)
+    monkeypatch.setattr(loaded_connections, "load", load)
     monkeypatch.setattr(limits, "settle", lambda *settled: given_back.append(settled))
     # when
     found = Executor(1)._outcome_or_why_not(row)

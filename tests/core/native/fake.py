@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from core import connections
+from core import loaded_connections
 from core.ids import new_id
 from core.native import drive
 from core.native.remote import RemoteProblem
@@ -193,7 +193,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, provider: Provider) -> None:
             key_ciphertext=b"",
         )
 
-    monkeypatch.setattr(connections, "load", load)
+    monkeypatch.setattr(loaded_connections, "load", load)
     monkeypatch.setattr(drive, "Remote", lambda connection: FakeRemote(provider))
 
 

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import orjson
 
-from core.connections import LoadedConnection
 from core.limits.types import Configured
+from core.loaded_connections import LoadedConnection
 from core.secret import Secret
 from tests.core.egress_server import Peer, Server, serving
 

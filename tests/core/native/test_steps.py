@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from core import connections, db
+from core import db, loaded_connections
 from core.errors import NotFound
 from core.native import fallback, handback, intake, shards
 from core.native.drive import MAX_DEATHS
@@ -222,7 +222,7 @@ def test_a_removed_provider_leaves_no_shard_going_round(
     def removed(connection_id: object) -> None:
         raise NotFound("no such provider")
 
-    monkeypatch.setattr(connections, "load", removed)
+    monkeypatch.setattr(loaded_connections, "load", removed)
     execute("UPDATE batch SET status = 'cancelled', status_reason = 'cancelled' WHERE id = %s", (batch_id,))
     for _ in range(3):
         world.step()
@@ -247,7 +247,7 @@ def test_rows_of_a_removed_provider_do_not_wait_for_their_window(
 
     # when
     execute("DELETE FROM connection WHERE tenant_id = %s", (world.principal.tenant_id,))
-    monkeypatch.setattr(connections, "load", removed)
+    monkeypatch.setattr(loaded_connections, "load", removed)
     for _ in range(3):
         fallback.take_back()
         world.gather()
