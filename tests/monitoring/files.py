@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
 RULES = sorted((MONITORING / "rules").glob("*.yml"))
 
 
+@cache
 def rules() -> list[dict[str, Any]]:
     """Every recording and alert rule."""
     return [
