@@ -14,12 +14,11 @@ from uuid import UUID
 import dramatiq
 import psycopg
 import redis
-from dramatiq.brokers.redis import RedisBroker
 
 from core import budgets, db, limits, metrics_dispatch, pricing, tracing
 from core.dispatch import claim, recover
 from core.dispatch.claim import Flight, OpenLane
-from core.dispatch.doorbell import SLICE_ROWS, ring
+from core.dispatch.doorbell import FIRST_SLICE_ROWS, SLICE_ROWS, DoorbellBroker, ring
 from core.limits import Configured, LimitKey
 from scheduler.fairness import Demand, shares
 
@@ -53,7 +52,7 @@ class _Peek:
 class Dispatcher:
     """One tick after the other, by whoever leads."""
 
-    def __init__(self, broker: RedisBroker) -> None:
+    def __init__(self, broker: DoorbellBroker) -> None:
         self._broker = broker
         self._peeks: dict[int, _Peek] = {}
         self._rooms: dict[UUID, budgets.Room] = {}
@@ -69,10 +68,9 @@ class Dispatcher:
         return max(wait, time.monotonic() - began)
 
     def _tick(self) -> float:
-        with db.connection() as connection:
-            flight = claim.flight(connection)
+        with db.one_trip() as connection:
+            flight, capacity = claim.look(connection)
             lanes = claim.open_lanes(connection, flight)
-            capacity = claim.capacity(connection) if lanes else 0
             self._rooms = budgets.rooms(connection) if lanes else {}
         self._forget_ended({lane.id for lane in lanes})
         self._measure(flight)
@@ -124,11 +122,11 @@ class Dispatcher:
             )
             if not any(allowed.values()):
                 break
-            # Those with little rung first: what is claimed for them must not wait for the claims of the others.
-            for tenant, own in sorted(by_tenant.items(), key=lambda item: held[item[0]][0]):
-                # A tenant with little rung passes those with much, so that it is not served behind all of theirs.
-                most = max((rung for other, (rung, _) in held.items() if other != tenant), default=0)
-                first = 2 * (held[tenant][0] + allowed[tenant]) <= most
+            # Those with little in flight first: what is claimed for them must not wait for the claims of the others.
+            for tenant, own in sorted(by_tenant.items(), key=lambda item: sum(held[item[0]])):
+                # A tenant with little in flight passes those with much, so that it is not served behind all of theirs.
+                most = max((sum(other) for name, other in held.items() if name != tenant), default=0)
+                first = 2 * (sum(held[tenant]) + allowed[tenant]) <= most
                 count, limited = self._release_tenant(own, allowed[tenant], in_flight, first=first)
                 released += count
                 startable -= count
@@ -161,7 +159,7 @@ class Dispatcher:
         if room is not None and room.closed_to(Decimal(0)):
             budgets.pause(lane.batch_id, room, Decimal(0))
             return 0, IN_FLIGHT_SECONDS
-        with db.connection() as connection:
+        with db.single_statement() as connection:
             due = claim.due_rows(connection, lane.id, min(wanted, lane.due)) if lane.due else []
             fresh = self._peek(connection, lane, wanted - len(due))
         reserved = self._reserve(lane, fresh)
@@ -183,7 +181,8 @@ class Dispatcher:
         again = [row[0] for row in due[: grant.granted]]
         count = grant.granted - len(again)
         claimed: list[tuple[int, int]] = []
-        with db.connection() as connection:
+        # A claim alone is a transaction of its own: what it locks is not held while its end travels.
+        with db.connection() if again and count else db.single_statement() as connection:
             if again:
                 claimed += claim.claim_due(connection, lane, again)
                 metrics_dispatch.DUE_TO_RUNG.observe(due[0][3])
@@ -262,8 +261,9 @@ class Dispatcher:
         return reserved
 
     def _ring(self, lane: OpenLane, claimed: list[tuple[int, int]], *, first: bool) -> None:
-        # Small batches are spread over the workers too.
-        size = max(8, min(SLICE_ROWS, -(-len(claimed) // 4)))
+        # Small batches are spread over the workers too; but where others keep those busy, a slice's way costs more than
+        # its rows do one after the other.
+        size = FIRST_SLICE_ROWS if first else max(8, min(SLICE_ROWS, -(-len(claimed) // 4)))
         try:
             ring(self._broker, claim.slices(lane, claimed, size), first=first)
         except (dramatiq.errors.ConnectionError, redis.RedisError):

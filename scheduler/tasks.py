@@ -7,11 +7,10 @@ import time
 
 import dramatiq
 import redis
-from dramatiq.brokers.redis import RedisBroker
 
 from core import budgets, db, files, idempotency, metrics_dispatch, webhooks
 from core.dispatch import recover
-from core.dispatch.doorbell import ring, ring_webhook
+from core.dispatch.doorbell import DoorbellBroker, ring, ring_webhook
 from core.native import shards
 from core.settings import settings
 from scheduler.contact import Contact
@@ -32,7 +31,7 @@ class Rescue:
     After a gap in which the database did not answer, workers get a lease's time to be heard of before one is judged.
     """
 
-    def __init__(self, broker: RedisBroker, contact: Contact) -> None:
+    def __init__(self, broker: DoorbellBroker, contact: Contact) -> None:
         self._broker = broker
         self._contact = contact
         self._overdue_at = 0.0
@@ -71,7 +70,7 @@ def stops_and_windows() -> float:
 class Webhooks:
     """Rings for deliveries that are due."""
 
-    def __init__(self, broker: RedisBroker) -> None:
+    def __init__(self, broker: DoorbellBroker) -> None:
         self._broker = broker
 
     def tick(self) -> float:

@@ -11,6 +11,9 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
 from core import partitions
 from core.db import RawConnection
 from core.dispatch.doorbell import Slice
@@ -92,8 +95,17 @@ class Flight:
 
 def flight(connection: RawConnection) -> Flight:
     """The leases, counted: as many rows are read as calls are in flight or wait to be tried again."""
-    rows = connection.execute(_FLIGHT).fetchall()
-    return Flight({row.pop("lane_id"): Held(**row) for row in rows})
+    return _flight_of(connection.execute(_FLIGHT))
+
+
+def look(connection: RawConnection) -> tuple[Flight, int]:
+    """`flight` and `capacity`; in a pipeline they are one question."""
+    leases, workers = connection.execute(_FLIGHT), connection.execute(_CAPACITY)
+    return _flight_of(leases), _capacity_of(workers)
+
+
+def _flight_of(asked: Cursor[DictRow]) -> Flight:
+    return Flight({row.pop("lane_id"): Held(**row) for row in asked.fetchall()})
 
 
 def open_lanes(connection: RawConnection, held: Flight) -> list[OpenLane]:
@@ -115,9 +127,11 @@ _NOTHING_HELD = Held(UUID(int=0), UUID(int=0), 0, 0, 0)
 
 def capacity(connection: RawConnection) -> int:
     """Calls that all live workers together can hold."""
-    row = connection.execute(
-        "SELECT coalesce(sum(capacity), 0) AS capacity FROM worker WHERE lease_expires_at > now() AND NOT draining"
-    ).fetchone()
+    return _capacity_of(connection.execute(_CAPACITY))
+
+
+def _capacity_of(asked: Cursor[DictRow]) -> int:
+    row = asked.fetchone()
     return int(row["capacity"]) if row else 0
 
 
@@ -192,6 +206,10 @@ def slices(lane: OpenLane, rows: list[tuple[int, int]], size: int) -> list[Slice
     """Claimed rows cut into messages."""
     return [Slice(lane.created_at, rows[at : at + size]) for at in range(0, len(rows), size)]
 
+
+_CAPACITY = """
+SELECT coalesce(sum(capacity), 0) AS capacity FROM worker WHERE lease_expires_at > now() AND NOT draining
+"""
 
 _OPEN_LANES = """
 SELECT lane.id, lane.batch_id, lane.tenant_id, tenant.weight, batch.priority, lane.created_at, lane.connection_id,

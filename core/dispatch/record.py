@@ -67,10 +67,10 @@ def record(ended: Sequence[Ended], again: Sequence[Again] = ()) -> set[int]:
     """Write outcomes; returns the ids that were ended by this call (the others had ended, or were claimed anew).
 
     One transaction: rows, responses, counters, cost, and for a batch that ends here its end and its webhook. Its
-    statements are sent together as far as they do not need each other's results: where the process has much to do,
-    each wait for a reply is as long as a turn of its event loop.
+    statements are sent together as far as they do not need each other's results, and without BEGIN and COMMIT: where
+    the process has much to do, each wait for a reply is as long as a turn of its event loop.
     """
-    with db.connection() as connection, connection.pipeline():
+    with db.one_trip() as connection:
         return record_in(connection, ended, again)
 
 

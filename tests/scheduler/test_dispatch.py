@@ -44,6 +44,24 @@ def test_a_tenant_with_few_rows_passes_one_with_many(dispatcher: Dispatcher) -> 
     assert {lanes[lane] for lane in _lanes_on(QUEUE)} == {huge.principal.tenant_id}
 
 
+def test_a_tenant_with_few_rows_passes_one_whose_calls_run(dispatcher: Dispatcher) -> None:
+    # given: a tenant whose rows have all been started, so that nothing of it is rung
+    huge = World()
+    huge.submit(300)
+    dispatcher.tick()
+    huge.start([(row["completion_id"], row["fence"]) for row in leases()])
+    few = len(leases()) // 4
+    # when: another comes with a few rows
+    small = World()
+    small.submit(few)
+    dispatcher.tick()
+    # then: they go past what is rung next, in one message
+    (message,) = _messages_on(FIRST_QUEUE)
+    assert len(message.args[1]) == few
+    lanes = {row["lane_id"]: row["tenant_id"] for row in leases()}
+    assert {lanes[lane] for lane in _lanes_on(FIRST_QUEUE)} == {small.principal.tenant_id}
+
+
 def test_a_tenant_alone_stands_in_line(dispatcher: Dispatcher) -> None:
     World().submit(3)
     dispatcher.tick()
@@ -94,6 +112,10 @@ def test_rows_of_a_removed_provider_are_dispatched_to_their_failure(dispatcher: 
 
 def _lanes_on(queue: str) -> set[int]:
     """The lanes of the rows whose doorbells wait on a queue."""
+    return {row[0] >> BLOCK_BITS for message in _messages_on(queue) for row in message.args[1]}
+
+
+def _messages_on(queue: str) -> list[dramatiq.Message]:
     broker = dramatiq.get_broker()
     messages = broker.client.hvals(f"llm:{queue}.msgs")  # type: ignore[attr-defined]
-    return {row[0] >> BLOCK_BITS for message in messages for row in dramatiq.Message.decode(message).args[1]}
+    return [dramatiq.Message.decode(message) for message in messages]

@@ -57,3 +57,17 @@ def test_messages_come_in_order_and_no_more_than_may_be_in_hand(broker: Doorbell
 
 def test_an_empty_queue_is_waited_for_no_longer_than_asked(broker: DoorbellBroker) -> None:
     assert next(broker.consume("q", prefetch=1, timeout=10)) is None
+
+
+def test_many_messages_at_once_come_in_order(broker: DoorbellBroker) -> None:
+    sent = [
+        dramatiq.Message(queue_name="q", actor_name="a", args=(number,), kwargs={}, options={}) for number in range(3)
+    ]
+    # A server that was emptied does not know the broker's script either.
+    broker.client.script_flush()
+
+    broker.enqueue_all(sent)
+
+    consumer = broker.consume("q", prefetch=5, timeout=10)
+    assert [next(consumer).args for _ in range(3)] == [(0,), (1,), (2,)]
+    assert next(consumer) is None
