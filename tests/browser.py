@@ -129,9 +129,9 @@ class Browser:
         self.wait_until(f"!!{find}")
         self.run(f"{find}.click()")
 
-    def type(self, label: str, text: str) -> None:
-        """Fill the control that has this label, as a user does: its listeners hear of it."""
-        find = f"""[...document.querySelectorAll("label")]
+    def type(self, label: str, text: str, within: str = "body") -> None:
+        """Fill the first control whose label begins so, as a user does: its listeners hear of it."""
+        find = f"""[...document.querySelectorAll({within!r} + " label")]
             .find((each) => each.textContent.trim().startsWith({json.dumps(label)}))?.control"""
         self.wait_until(f"!!{find}")
         self.run(f"""{{ const control = {find}; control.value = {json.dumps(text)};

@@ -9,7 +9,9 @@ import pytest
 
 from launcher.client import Client
 from launcher.house import House
+from tests.browser import Browser, chromium
 from tests.canaries import WatchedHouse
+from tests.e2e.dashboard_user import WATCH, User
 
 
 @pytest.fixture(scope="package")
@@ -33,3 +35,27 @@ def calm_house(shared_house: House) -> House:
 def client(calm_house: House) -> Client:
     """A client of a tenant of this test's own, with both providers at the simulator."""
     return calm_house.new_client()
+
+
+@pytest.fixture(scope="package")
+def browser_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the browser keeps its profile, and in `downloads` what it saved."""
+    chromium()
+    directory: Path = tmp_path_factory.mktemp("browser")
+    return directory
+
+
+@pytest.fixture(scope="package")
+def browser(browser_directory: Path) -> Iterator[Browser]:
+    """A headless Chromium, started once, whose pages note the fields that they read and that are not there."""
+    with Browser(browser_directory) as started:
+        started.before_pages(WATCH)
+        yield started
+
+
+@pytest.fixture
+def user(browser: Browser, client: Client) -> Iterator[User]:
+    """A user of the dashboard with the keys of a tenant of this test's own."""
+    found = User(browser, client)
+    yield found
+    found.leave()

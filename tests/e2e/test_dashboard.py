@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from launcher.client import Client, wait_until
+from launcher.client import wait_until
 from launcher.house import House
-from tests.browser import SHOW_SECONDS, Browser, chromium
+from tests.browser import SHOW_SECONDS
 from tests.e2e.batches import rows, submit
-from tests.e2e.dashboard_user import WATCH, User
+from tests.e2e.dashboard_user import User
 
 pytestmark = pytest.mark.e2e
 
 HOSTILE = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
 
 
-@pytest.fixture(scope="module")
-def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    chromium()
-    found: Path = tmp_path_factory.mktemp("browser")
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser(profile: Path) -> Iterator[Browser]:
-    with Browser(profile) as started:
-        started.before_pages(WATCH)
-        yield started
-
-
-@pytest.fixture
-def user(browser: Browser, client: Client) -> Iterator[User]:
-    found = User(browser, client)
-    yield found
-    found.leave()
-
-
-def test_a_batch_from_pasted_prompts_to_its_downloaded_results(user: User, profile: Path) -> None:
+def test_a_batch_from_pasted_prompts_to_its_downloaded_results(user: User, browser_directory: Path) -> None:
     # given: a user who pastes prompts
     browser = user.browser
     user.sign_in("#/new")
@@ -65,7 +43,7 @@ def test_a_batch_from_pasted_prompts_to_its_downloaded_results(user: User, profi
     assert "three questions" in browser.text()
     # and: the results come as the file that the API gives
     browser.click("Download results")
-    file = profile / "downloads" / f"{batch['id']}.jsonl"
+    file = browser_directory / "downloads" / f"{batch['id']}.jsonl"
     browser.wait_for("is saved")
     wait_until(file.exists, SHOW_SECONDS)
     saved = [json.loads(line) for line in file.read_text().splitlines()]
@@ -127,7 +105,6 @@ def test_a_batch_is_paused_resumed_and_cancelled(calm_house: House, user: User) 
     user.browser.click("Cancel the batch", "dialog")
     user.browser.wait_for("cancelled by its owner")
     assert user.client.get(f"/v1/batch/{batch['id']}").json()["status"] == "cancelled"
-    calm_house.simulator.config(latency=0)
 
 
 def test_wrong_keys_are_refused_in_the_apis_own_words_and_not_kept(user: User) -> None:
@@ -193,3 +170,57 @@ def test_money_is_added_exactly(user: User) -> None:
         False,
         True,
     ]
+
+
+def test_who_asks_again_waits_as_long_as_the_service_says(user: User) -> None:
+    # given: a page that polls every 100 ms, whose waits are noted and skipped
+    user.open()
+    user.browser.wait_for("Sign in")
+    script = """import("/dashboard/js/polling.js").then(async ({poll}) => {
+        const waits = [], real = window.setTimeout;
+        window.setTimeout = (run, ms) => { waits.push(Math.ceil(ms / 100) * 100); return real(run, 0); };
+        const busy = (ms) => Object.assign(new Error("busy"), {passing: true, retryAfterMs: ms});
+        const answers = [null, 2500, busy(null), busy(7000), busy(null), null, "hide", null, false];
+        const {signal} = new AbortController();
+        let said = [];
+        await poll(async () => {
+          let next = answers.shift();
+          if (next === "hide") {
+            Object.defineProperty(document, "hidden", {value: true});
+            next = answers.shift();
+          }
+          if (next instanceof Error) throw next;
+          return next;
+        }, {everyMs: 100, signal, onError: (error, wait) => said.push(wait)});
+        window.setTimeout = real;
+        return {waits, said, left: answers.length};
+      })"""
+    found = user.browser.run(script)
+    # then: as often as asked for, later after each failure, never before Retry-After, and seldom when nobody looks
+    assert found == {"waits": [100, 2500, 200, 7000, 800, 100, 1000], "said": [200, 7000, 800], "left": 0}
+
+
+def test_a_limit_is_said_in_the_apis_words_and_the_page_goes_on_by_itself(user: User) -> None:
+    # given: a project that may make few requests a minute
+    user.sign_in("#/batches")
+    user.browser.wait_for("There is no batch yet.")
+    assert user.client.patch("/v1/project", {"requests_per_minute": 1}).status_code == 200
+    # when
+    refused = wait_for_refusal(user)
+    user.go("#/batches?status=failed")
+    # then
+    user.browser.wait_for(refused["detail"].partition(";")[0])
+    user.browser.wait_for("Asked again in")
+
+
+def wait_for_refusal(user: User) -> dict[str, str]:
+    """The answer of the API once its limit holds for everybody."""
+    found: dict[str, str] = {}
+
+    def refused() -> bool:
+        answer = user.client.get("/v1/batch")
+        found.update(answer.json())
+        return answer.status_code == 429
+
+    wait_until(refused, SHOW_SECONDS)
+    return found

@@ -13,6 +13,8 @@ import { newBatch } from "./views/new-batch.js";
 import { playground } from "./views/playground.js";
 import { logs } from "./views/logs.js";
 import { log } from "./views/log.js";
+import { stats } from "./views/stats.js";
+import { settings } from "./views/settings.js";
 
 const ROUTES = [
   ["/", overview],
@@ -22,6 +24,9 @@ const ROUTES = [
   ["/playground", playground],
   ["/logs", logs],
   ["/logs/:id", log],
+  ["/stats", stats],
+  ["/settings", settings],
+  ["/settings/:part", settings],
 ];
 const NAVIGATION = [
   ["/", "Overview"],
@@ -29,6 +34,8 @@ const NAVIGATION = [
   ["/new", "New batch"],
   ["/playground", "Playground"],
   ["/logs", "Logs"],
+  ["/stats", "Statistics"],
+  ["/settings", "Settings"],
 ];
 
 const header = document.getElementById("header");

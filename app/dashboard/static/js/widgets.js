@@ -112,14 +112,17 @@ export function notice(text) {
   setTimeout(() => said.remove(), 6000);
 }
 
-/** Ask before something that cannot be undone: true if the user agrees. `extra` stands between question and buttons. */
+/** Ask before something is done: true if the user agrees. `extra` stands between question and buttons. */
 export function confirmed(question, action, extra) {
   return new Promise((resolve) => {
     const dialog = h("dialog", { "aria-label": question },
-      h("p", null, question), extra,
-      h("div", { class: "actions" },
-        button("Go back", () => dialog.close("no")),
-        button(action, () => dialog.close("yes"), { class: "danger", autofocus: true })));
+      h("form", {
+        onsubmit: (event) => {
+          event.preventDefault();
+          dialog.close("yes");
+        },
+      }, h("p", null, question), extra,
+      h("div", { class: "actions" }, button("Go back", () => dialog.close("no")), h("button", { class: "main" }, action))));
     dialog.addEventListener("close", () => {
       dialog.remove();
       resolve(dialog.returnValue === "yes");

@@ -15,9 +15,9 @@ const REASONS = {
   budget: "The project's budget has no room for its next row. It goes on by itself when the next period begins or the budget is raised.",
   cost_limit: "The next row may cost more than is left of its cost limit. Resume it with a higher limit.",
   error_limit: "More of its rows failed than its error limit allows.",
-  authentication_failed: "The provider refuses the key. Store a new key in Settings; then resume the batch.",
-  permission_denied: "The provider's key may not do this. Give it the permission, or store another key in Settings; then resume.",
-  quota_exhausted: "The provider's account has no credit left. Top it up there; then resume.",
+  authentication_failed: "The provider refuses the key. Store a new one in Settings; then the batch goes on by itself.",
+  permission_denied: "The provider's key may not do this. Grant it the permission and resume the batch, or store another key in Settings: then it goes on by itself.",
+  quota_exhausted: "The provider's account has no credit left. Top it up there, then resume the batch.",
 };
 
 /** Why a batch stands still, or null. */

@@ -59,7 +59,7 @@ export function batchActions(found, refresh, signal) {
 async function resume(found, path, refresh) {
   let body = {};
   if (found.status_reason === "cost_limit") {
-    const limit = input({ inputmode: "decimal", value: found.max_cost_usd });
+    const limit = input({ inputmode: "decimal", required: true, value: found.max_cost_usd });
     const question = "It was paused at its cost limit. How much may it cost in all?";
     if (!await confirmed(question, "Resume", field("Limit in US dollars", limit))) return;
     body = { max_cost_usd: limit.value.trim() };

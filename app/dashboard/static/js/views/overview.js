@@ -115,7 +115,7 @@ function budgetLine(budget) {
 function warnings(providers) {
   if (providers.length === 0) {
     return empty(h("p", null, "No provider is configured yet, so nothing can be called."),
-      h("p", null, "Store a key with POST /v1/providers (", h("a", { href: "/docs" }, "try it"), ")."));
+      h("p", null, h("a", { href: "#/settings/providers" }, "Store a provider's key"), "."));
   }
   return providers.filter((provider) => provider.state === "stopped").map((provider) =>
     h("div", { class: "error", role: "alert" }, h("p", null, h("strong", null, stopOf(provider))),

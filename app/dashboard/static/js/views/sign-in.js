@@ -28,6 +28,10 @@ export function signIn(error, start) {
       event.preventDefault();
       const given = Object.fromEntries(FIELDS.map(([part]) => [part, controls[part].value.trim()]));
       act(send, place, async () => {
+        // A header cannot carry anything else; fetch would fail without a word on why.
+        if (!Object.values(given).every((value) => /^[\x21-\x7e]+$/.test(value))) {
+          throw new Error("Keys and ids are letters, digits, _ and -: something else came along when they were copied.");
+        }
         await api.get("/v1/project", { given });
         keep(given);
         start();
