@@ -15,6 +15,7 @@ import redis
 from psycopg import sql
 
 from launcher.servers import Postgres, Valkey
+from tests import dealing
 
 if TYPE_CHECKING:
     from launcher.house import House
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
 _numbers = itertools.count(1)
 #: Databases of the test Valkey are used in pairs: the limiter's and, after it, Dramatiq's.
 _REDIS_PAIRS = 128
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first."""
+    items.sort(key=lambda item: dealing.place(item.nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> dealing.Dealing:
+    """What shares a house stays in one process."""
+    return dealing.Dealing(config, log)
 
 
 @pytest.fixture(scope="session")
