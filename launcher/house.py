@@ -43,6 +43,8 @@ class House:
         The configuration that the simulator starts with, such as {"latency": 0.1}.
     fast
         Own servers do not wait for the disk.
+    migrated
+        The database has this version's schema already, so that nothing is migrated.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class House:
         environment: Mapping[str, str] | None = None,
         simulator: Mapping[str, Any] | None = None,
         fast: bool = True,
+        migrated: bool = False,
     ) -> None:
         self.directory = directory
         self.logs = directory / "logs"
@@ -72,6 +75,7 @@ class House:
         if redis_url is None:
             self._servers["redis"] = Valkey(self._data.path / "redis", fast=fast)
         self._given = (database_url, redis_url)
+        self._migrated = migrated
         self.simulator: SimulatorHandle
         self.address: services.Address
         self.client: Client
@@ -121,7 +125,8 @@ class House:
             metrics=self._data.empty_metrics(),
         )
         self.env = self.address.environment(services.inherited_environment()) | self._extra
-        self._run("migrate", services.MIGRATE)
+        if not self._migrated:
+            self._run("migrate", services.MIGRATE)
         for name in ("api", *(f"worker-{n}" for n in range(1, self._workers + 1)), "scheduler"):
             self.start_process(name)
         self.wait_ready(timeout_seconds)

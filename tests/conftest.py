@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Numbers new databases; never used twice in a test process.
 _numbers = itertools.count(1)
+#: So many databases that tests have left are dropped at a time: each drop waits for what was written since the last.
+_DROPPED_AT_ONCE = 8
+_left: list[str] = []
 #: Databases of the test Valkey are used in pairs: the limiter's and, after it, Dramatiq's.
 _REDIS_PAIRS = 128
 
@@ -100,7 +103,11 @@ def database_url(postgres: Postgres, new_database: Callable[[], str]) -> Iterato
     yield url
     db.configure(None)
     name = url.rpartition("/")[2]
-    _execute(postgres, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    _execute(postgres, _END_CONNECTIONS.format(sql.Literal(name)))
+    _left.append(name)
+    if len(_left) == _DROPPED_AT_ONCE:
+        while _left:
+            _execute(postgres, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(_left.pop())))
 
 
 @pytest.fixture(scope="session")
@@ -139,7 +146,7 @@ def make_house(
 
     def make(*, own_servers: bool = False, **options: Any) -> House:
         if not own_servers:
-            options = {"database_url": new_database(), "redis_url": new_redis()} | options
+            options = {"database_url": new_database(), "redis_url": new_redis(), "migrated": True} | options
         house = WatchedHouse(tmp_path / f"house-{len(houses)}", **options)
         houses.append(house)
         return house.start()
@@ -153,6 +160,9 @@ def make_house(
 def house(make_house: Callable[..., House]) -> House:
     """A running house: API, one worker, scheduler and simulator as real processes, ready, with `house.client`."""
     return make_house()
+
+
+_END_CONNECTIONS = sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}")
 
 
 def _execute(server: Postgres, statement: sql.Composed) -> None:

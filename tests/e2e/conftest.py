@@ -20,7 +20,7 @@ def shared_house(
 ) -> Iterator[House]:
     """API, two workers, scheduler and simulator, started once for all files that this test process runs."""
     directory: Path = tmp_path_factory.mktemp("house")
-    with WatchedHouse(directory, database_url=new_database(), redis_url=new_redis(), workers=2) as house:
+    with WatchedHouse(directory, database_url=new_database(), redis_url=new_redis(), migrated=True, workers=2) as house:
         yield house
 
 

@@ -97,7 +97,7 @@ def busy(
         "PROMETHEUS_URL": prometheus_url,
     }
     house = WatchedHouse(
-        directory, database_url=new_database(), redis_url=new_redis(), workers=2, environment=environment
+        directory, database_url=new_database(), redis_url=new_redis(), migrated=True, workers=2, environment=environment
     )
     with house, Receiver() as receiver:
         batch_ids, live = work(house, "metrics", receiver)

@@ -31,7 +31,7 @@ def shared_house(
         "LLM_SERVICE_NATIVE_POLL_SECONDS": str(POLL_SECONDS),
     }
     with WatchedHouse(
-        directory, database_url=new_database(), redis_url=new_redis(), workers=2, environment=environment
+        directory, database_url=new_database(), redis_url=new_redis(), migrated=True, workers=2, environment=environment
     ) as house:
         yield house
 

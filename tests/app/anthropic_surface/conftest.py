@@ -19,7 +19,9 @@ def service(
     directory = tmp_path_factory.mktemp("anthropic-surface")
     # One API process: what it has seen of a change, the next request sees as well.
     environment = {"LLM_SERVICE_API_PROCESSES": "1"}
-    house = WatchedHouse(directory, database_url=new_database(), redis_url=new_redis(), environment=environment)
+    house = WatchedHouse(
+        directory, database_url=new_database(), redis_url=new_redis(), migrated=True, environment=environment
+    )
     try:
         yield house.start()
     finally:

@@ -23,6 +23,7 @@ def running(new_database: Callable[[], str], new_redis: Callable[[], str]) -> It
         directory,
         database_url=new_database(),
         redis_url=new_redis(),
+        migrated=True,
         environment={"LLM_SERVICE_API_PROCESSES": "1"},
     ) as house:
         yield house
