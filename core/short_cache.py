@@ -1,4 +1,4 @@
-"""A small cache for what may be seconds old: bounded, refreshed by one caller while the others go on."""
+"""A small cache for what may be seconds old: bounded, and loaded anew beside the callers, who go on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from core.errors import Unavailable
@@ -17,9 +18,10 @@ V = TypeVar("V")
 class ShortCache(Generic[K, V]):
     """Values by key, each trusted for `seconds`.
 
-    When a value has run out, the first caller loads it anew; callers that come meanwhile get the old one for at most
-    `grace_seconds` more, or wait for the new one. So a thousand greenlets make one query, and no value is ever
-    used that is older than both together. Beyond `size` entries the oldest go.
+    When a value has run out it is loaded anew in a thread of its own, and callers that come meanwhile get the old one
+    for at most `grace_seconds` more; after these, or if there is none, the first of them loads it and the others wait.
+    So a thousand greenlets make one query, none of them waits where callers keep coming, and no value is ever used
+    that is older than both together. Beyond `size` entries the oldest go.
     """
 
     def __init__(self, *, seconds: float, grace_seconds: float, size: int) -> None:
@@ -41,11 +43,11 @@ class ShortCache(Generic[K, V]):
             first = future is None
             if future is None:
                 future = self._loading[key] = Future()
-        if first:
-            return self._load(key, load, future, now)
         if held is not None and now < held[0] + self._grace_seconds:
+            if first:
+                threading.Thread(target=self._reload, args=(key, load, future, now), daemon=True).start()
             return held[1]
-        return future.result()
+        return self._load(key, load, future, now) if first else future.result()
 
     def peek(self, key: K) -> V | None:
         """The value if one is held that `get` could give, without loading any."""
@@ -58,6 +60,11 @@ class ShortCache(Generic[K, V]):
         value = load()
         self._keep(key, now, value)
         return value
+
+    def _reload(self, key: K, load: Callable[[], V], future: Future[V], now: float) -> None:
+        # Nobody hears of an error here: once the old value is no longer good, the next caller meets it himself.
+        with suppress(Exception):
+            self._load(key, load, future, now)
 
     def _load(self, key: K, load: Callable[[], V], future: Future[V], now: float) -> V:
         try:

@@ -232,6 +232,34 @@ def test_many_callers_make_one_query() -> None:
     assert len(loads) == 1
 
 
+def test_a_value_that_has_run_out_is_loaded_anew_beside_those_who_ask_for_it() -> None:
+    # given a value that ran out at once, and is good for a while all the same
+    cache: ShortCache[str, str] = ShortCache(seconds=0, grace_seconds=30, size=2)
+    assert cache.get("k", lambda: "old") == "old"
+    loads, go_on = [], threading.Event()
+
+    def load() -> str:
+        loads.append(threading.current_thread())
+        go_on.wait(10)
+        return "new"
+
+    # when many ask, then nobody waits for the load
+    assert [cache.get("k", load) for _ in range(20)] == ["old"] * 20
+    go_on.set()
+    loads[0].join(10)
+    assert len(loads) == 1
+    assert cache.peek("k") == "new"
+
+    def fail() -> str:
+        loads.append(threading.current_thread())
+        raise NotFound
+
+    # and a load that fails leaves what there is
+    assert cache.get("k", fail) == "new"
+    loads[-1].join(10)
+    assert cache.get("k", load) == "new"
+
+
 def test_the_cache_is_bounded_and_keeps_no_errors() -> None:
     cache: ShortCache[int, int] = ShortCache(seconds=10, grace_seconds=0, size=2)
 
