@@ -204,7 +204,9 @@ local function resume()
   local ran = math.max(0.1, family.ran)
   if family.taken >= 1 or not family.epoch_seconds then
     family.sure_seconds = family.epoch_seconds and ran or FIRST_GUESS_SECONDS
-    family.epoch_taken, family.epoch_seconds, family.missed = math.max(0, family.taken), ran, 0
+    family.epoch_taken, family.epoch_seconds = math.max(0, family.taken), ran
+    -- Who counts by the minute will let nobody return soon this time either.
+    family.missed = math.max(0, (family.missed or 0) - 1)
     family.late_seconds = family.lately > 0 and family.lately_seconds + REST_SECONDS or 0
     family.late_taken = family.lately * family.lately_seconds
   else

@@ -23,7 +23,8 @@ for n, kind in ipairs(KINDS) do
     family[kind] = math.min(capacities[kind], family[kind] or first_level(kind))
     if learning and (remaining or 0) >= 2 * capacities[kind] then family[kind] = capacities[kind] end
     if remaining then
-      family[kind] = math.min(family[kind], remaining)
+      -- (of a low limit nothing is left when a call has gone out, and by its answer there is again)
+      if limits[kind] >= LOW_FROM then family[kind] = math.min(family[kind], remaining) end
       if limits[kind] >= LOW_FROM and remaining < math.max(1, rates[kind] * LOW_SECONDS) and now >= (family.low_until or 0) then
         family.factor, family.factor_at = math.max(LOWEST_FACTOR, factor() * CUT_LOW), now
         family.low_until = now + LOW_SETTLES_SECONDS

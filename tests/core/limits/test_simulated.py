@@ -101,6 +101,27 @@ def test_without_headers_429s_find_the_rate(client, kind, retry_after, latency, 
     assert outcome.refused_share <= most_refused
 
 
+def test_a_provider_that_counts_by_the_minute_and_does_not_say_so_is_asked_seldom(client):
+    # given a provider that takes nothing more until the next minute begins, and names neither limit nor time
+    simulation = Simulation(client, FixedWindow(600), LEARN, headers=False)
+    simulation.most_rows = 100
+    # when
+    outcome = simulation.run(10**9, seconds=440)
+    # then its limit is used, and after the first minutes hardly a call is refused
+    settled = [at for at in outcome.admitted_at if at >= 80]
+    assert len(settled) / (600 / 60 * 360) >= 0.98
+    assert sum(at >= 80 for at in outcome.refused_at) / len(settled) <= 0.01
+
+
+def test_a_low_limit_that_headers_name_is_used(client):
+    # given a provider that enforces sixty a minute as one a second, of which nothing is ever left
+    simulation = Simulation(client, TokenBucket(60, 1), LEARN)
+    outcome = simulation.run(10**9, seconds=280)
+    settled = sum(at >= 80 for at in outcome.admitted_at)
+    assert settled / 200 >= 0.93
+    assert not [at for at in outcome.refused_at if at >= 80]
+
+
 @pytest.mark.parametrize(("factor", "seconds"), [(0.5, 5.0), (2.0, 90.0)], ids=["lowered", "raised"])
 def test_without_headers_a_changed_limit_is_found(client, factor, seconds):
     # given a provider whose limit changes after a minute
