@@ -2,6 +2,7 @@
 
 The sums are those that ten million rows of five models leave over thirty days. Counting is one GROUP BY over fewer rows
 (`--counted`), by hour as the answer's series is: what it would take at ten million is that many times more.
+A completion ends before each look, so that today is added up anew each time; the first look adds up all days.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from launcher.client import Client
 from launcher.house import House
 
 _GOAL_MS = 50.0
-#: What is asked for, and what of it is held against the goal.
+#: What is asked for.
 _QUERIES = {
     "by day": "",
     "by hour": "interval=hour",
@@ -32,7 +33,6 @@ _QUERIES = {
     "by hour, grouped by model": "interval=hour&group_by=model",
     "by hour, grouped by status": "interval=hour&group_by=status",
 }
-_JUDGED = ("by day", "by hour", "by day, grouped by model", "by day, grouped by status")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -73,12 +73,18 @@ def _measure(house: House, report: Report, options: Namespace) -> None:
 
 def _ask(house: House, client: Client, report: Report, name: str, query: str, times: int) -> None:
     path = f"/v1/stats/{client.tenant_id}/{client.project_id}?{query}"
+    began = time.perf_counter()
     size = len(checked(client.get(path), 200).content)
+    first = time.perf_counter() - began
     processes = pids(house, "api", "postgres")
     used = processor_seconds(processes)
-    seconds = _median(lambda: checked(client.get(path), 200), times)
+    tenant_id, project_id = ids.parse("tenant", client.tenant_id), ids.parse("proj", client.project_id)
+    seconds = _median(
+        lambda: checked(client.get(path), 200), times, before=lambda: history.end_one(tenant_id, project_id)
+    )
     used = processor_seconds(processes) - used
-    report.add(f"{name}: answered after", seconds * 1000, "ms", at_most=_GOAL_MS if name in _JUDGED else None)
+    report.add(f"{name}: answered after", seconds * 1000, "ms", at_most=_GOAL_MS)
+    report.add(f"{name}: the first look", first * 1000, "ms")
     report.add(f"{name}: processor time, API and PostgreSQL", used / times * 1000, "ms")
     report.add(f"{name}: size of the answer", size / 1000, "kB")
 
@@ -93,10 +99,11 @@ def _count(project_id: UUID) -> None:
         ).fetchall()
 
 
-def _median(what: Callable[[], object], times: int) -> float:
-    """Seconds that it takes in the median."""
+def _median(what: Callable[[], object], times: int, before: Callable[[], object] = lambda: None) -> float:
+    """Seconds that it takes in the median; what is done before each is not counted."""
     found = []
     for _ in range(times):
+        before()
         began = time.perf_counter()
         what()
         found.append(time.perf_counter() - began)

@@ -18,6 +18,7 @@ import pytest
 from flask.testing import FlaskClient
 from prometheus_client import REGISTRY
 
+from core import stats_days
 from core.batches import control
 from core.dispatch import recover, workers
 from core.dispatch.record import Again, Ended, record
@@ -230,6 +231,69 @@ def test_series_and_range(client: FlaskClient, project: Project) -> None:
     assert (
         _stats(client, project, "from=2026-03-01T01:00:00%2B01:00&to=2026-03-01T02:00:00Z")["totals"]["requests"] == 2
     )
+
+
+def test_an_hour_long_over_that_changes_is_seen(
+    client: FlaskClient, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: some days that were looked at in every way
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    chance = random.Random(4)
+
+    def ended(hour: int) -> None:
+        time = start + timedelta(hours=hour, minutes=3)
+        row = project.live_row(started_at=time, ended_at=time + timedelta(milliseconds=chance.randint(5, 9000)))
+        write_live(replace(row, model_called=chance.choice(["gpt-4o-mini", "claude-sonnet-4-5"])))
+
+    queries = [
+        f"from=2026-03-01T0{first}:00:00Z&to=2026-03-05T00:00:00Z&interval={interval}{group}"
+        for first in (0, 5)
+        for interval in ("hour", "day")
+        for group in ("", "&group_by=model", "&group_by=status")
+    ]
+    for hour in (1, 7, 30, 70):
+        ended(hour)
+    for query in queries:
+        _stats(client, project, query)
+    read = _remember_days(monkeypatch)
+    for hour in (1, 6, 50, 50, 95):
+        # when
+        ended(hour)
+        read.clear()
+        warm = {query: _stats(client, project, query) for query in queries}
+        # then: only the day that changed was added up again
+        assert set(read) == {start + timedelta(days=hour // 24)}
+        # and it is what somebody would see who had looked at none before
+        stats_days._kept = stats_days._Kept()
+        for query, seen in warm.items():
+            fresh = _stats(client, project, query)
+            assert {**seen, "live": None} == {**fresh, "live": None}
+    assert sum(point["requests"] for point in warm[queries[0]]["series"]) == 9
+
+
+def _remember_days(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
+    """The days that are added up from now on."""
+    read: list[datetime] = []
+    add_up = stats_days._add_up
+
+    def remembering(connection: Any, view: Any, ranges: Any, requests: Any) -> Any:
+        read.extend(ranges)
+        return add_up(connection, view, ranges, requests)
+
+    monkeypatch.setattr(stats_days, "_add_up", remembering)
+    return read
+
+
+def test_what_is_kept_of_statistics_is_bounded(
+    client: FlaskClient, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stats_days, "_kept", stats_days._Kept())
+    monkeypatch.setattr(stats_days, "KEPT_BYTES", 40_000)
+    now = datetime.now(UTC)
+    write_live(*(project.live_row(ended_at=now - timedelta(days=days)) for days in range(20)))
+    for _ in range(2):
+        assert _stats(client, project, "interval=hour")["totals"]["requests"] == 20
+    assert 0 < sum(day.size() for day in stats_days._kept._days.values()) == stats_days._kept._bytes <= 40_000
 
 
 def test_percentiles_of_latency_and_of_the_first_token(client: FlaskClient, project: Project) -> None:
