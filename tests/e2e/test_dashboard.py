@@ -118,6 +118,13 @@ def test_wrong_keys_are_refused_in_the_apis_own_words_and_not_kept(user: User) -
     user.browser.wait_for(refused["detail"])
     user.browser.wait_for("Request id: req_")
     assert user.browser.run("sessionStorage.length") == 0
+    # and: keys that end while a page is open lead back to the form, and are forgotten
+    user.sign_in("#/batches")
+    user.browser.run("""{ const name = sessionStorage.key(0);
+        sessionStorage.setItem(name, sessionStorage.getItem(name).replace('_sk_', '_sk_x')); }""")
+    user.go("#/logs")
+    user.browser.wait_for(refused["detail"])
+    assert user.browser.run("sessionStorage.length") == 0
 
 
 def test_a_wrong_line_of_a_file_is_named_before_anything_is_kept(user: User) -> None:
@@ -170,6 +177,33 @@ def test_money_is_added_exactly(user: User) -> None:
         False,
         True,
     ]
+
+
+def test_large_results_are_written_to_the_disk_as_they_come_and_never_cut_short(user: User) -> None:
+    # given: a file picker whose files are noted, and answers of the API, one of them broken off
+    user.open()
+    user.browser.wait_for("Sign in")
+    script = """import("/dashboard/js/download.js").then(async ({save}) => {
+        const files = [];
+        window.showSaveFilePicker = async ({suggestedName}) => ({createWritable: async () => {
+          const file = {name: suggestedName, text: "", end: null};
+          files.push(file);
+          return {write: async (piece) => { file.text += new TextDecoder().decode(piece); },
+                  close: async () => { file.end = "closed"; }, abort: async () => { file.end = "discarded"; }};
+        }});
+        const said = [];
+        for (const [text, expected] of [["{}\\n".repeat(60000), true], ["{}\\n{", false], ["{}\\n", true]]) {
+          const open = async () => new Response(text);
+          const given = {name: "r.jsonl", rows: 60000, expected, open, onProgress: () => {}};
+          said.push(await save(given).catch((error) => error.message));
+        }
+        return {said, files: files.map((file) => [file.name, file.text.length, file.end])};
+      })"""
+    found = user.browser.run(script)
+    # then
+    assert found["files"] == [["r.jsonl", 180000, "closed"], ["r.jsonl", 4, "discarded"], ["r.jsonl", 3, "discarded"]]
+    assert found["said"][0].startswith("r.jsonl is saved")
+    assert all("ended early" in said for said in found["said"][1:])
 
 
 def test_who_asks_again_waits_as_long_as_the_service_says(user: User) -> None:

@@ -49,7 +49,7 @@ function drawn(title, points, axis, width) {
       svg("title", null, `${point.label}: ${point.text}`),
       svg("rect", { class: "column", x, y: TOP, width: slot, height: room.height }),
       svg("rect", { class: "mark", x: x + slot * 0.12, y: TOP + room.height - height, width: slot * 0.76, height }),
-      labelled ? svg("text", { x: Math.min(x + slot / 2, width - 16), y: HEIGHT - 6, "text-anchor": "middle" }, point.tick) : null);
+      labelled ? svg("text", { x: Math.min(x + slot / 2, width - 20), y: HEIGHT - 6, "text-anchor": "middle" }, point.tick) : null);
   });
   const label = `${title}. ${points.length} points; the table below has the figures.`;
   return svg("svg", { width, height: HEIGHT, role: "img", "aria-label": label }, lines, bars);

@@ -8,6 +8,8 @@ const MOMENT = new Intl.DateTimeFormat("en-GB", {
   day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit",
 });
 export const NOTHING = "–";
+/** Between a number and its unit: they stay on one line. */
+const GAP = "\u00a0";
 
 export function count(value) {
   return value === null || value === undefined ? NOTHING : NUMBER.format(value);
@@ -28,27 +30,27 @@ export function percent(share) {
   if (share === null || share === undefined) return NOTHING;
   const value = share * 100;
   const rounded = Math.round(value * 10) / 10;
-  if (share > 0 && rounded === 0) return "< 0.1 %";
-  if (share < 1 && rounded === 100) return "> 99.9 %";
-  return `${rounded} %`;
+  if (share > 0 && rounded === 0) return `<${GAP}0.1${GAP}%`;
+  if (share < 1 && rounded === 100) return `>${GAP}99.9${GAP}%`;
+  return `${rounded}${GAP}%`;
 }
 
 export function milliseconds(value) {
   if (value === null || value === undefined) return NOTHING;
-  return value < 1000 ? `${Math.round(value)} ms` : seconds(value / 1000);
+  return value < 1000 ? `${Math.round(value)}${GAP}ms` : seconds(value / 1000);
 }
 
 /** A duration: "0.4 s", "2 min 5 s", "3 h 12 min", "2 d 4 h". */
 export function seconds(value) {
   if (value === null || value === undefined) return NOTHING;
-  if (value < 60) return `${value < 10 ? Math.round(value * 10) / 10 : Math.round(value)} s`;
+  if (value < 60) return `${value < 10 ? Math.round(value * 10) / 10 : Math.round(value)}${GAP}s`;
   const whole = Math.round(value);
   const parts = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
   const first = parts.findIndex(([unit]) => whole >= unit);
   const [unit, name] = parts[first];
   const [next, nextName] = parts[first + 1] ?? [1, ""];
   const rest = Math.floor((whole % unit) / next);
-  return `${Math.floor(whole / unit)} ${name}${rest ? ` ${rest} ${nextName}` : ""}`;
+  return `${Math.floor(whole / unit)}${GAP}${name}${rest ? ` ${rest}${GAP}${nextName}` : ""}`;
 }
 
 export function bytes(value) {
@@ -59,11 +61,11 @@ export function bytes(value) {
     left /= 1000;
     at += 1;
   }
-  return `${at === 0 ? left : left.toFixed(1)} ${units[at]}`;
+  return `${at === 0 ? left : left.toFixed(1)}${GAP}${units[at]}`;
 }
 
 export function rate(value) {
-  return value === null || value === undefined ? NOTHING : `${count(Math.round(value * 10) / 10)} rows/s`;
+  return value === null || value === undefined ? NOTHING : `${count(Math.round(value * 10) / 10)}${GAP}rows/s`;
 }
 
 /** A moment in the reader's own time, the API's text behind it. */

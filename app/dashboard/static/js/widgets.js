@@ -8,9 +8,10 @@ export function badge(status) {
   return h("span", { class: `badge ${STATUS_TONES[status] ?? "off"}` }, status);
 }
 
-/** One figure with its name, and what explains it in small. */
+/** One figure with its name, and what explains it in small. A long one is set smaller: no digit is left out or alone. */
 export function figure(name, value, note) {
-  return h("div", { class: "figure" }, h("dt", null, name), h("dd", null, value), note ? h("dd", { class: "note" }, note) : null);
+  const long = typeof value === "string" && value.length > 12;
+  return h("div", { class: "figure" }, h("dt", null, name), h("dd", { class: long ? "long" : null }, value), note ? h("dd", { class: "note" }, note) : null);
 }
 
 export function figures(...items) {
@@ -112,7 +113,7 @@ export function notice(text) {
   setTimeout(() => said.remove(), 6000);
 }
 
-/** Ask before something is done: true if the user agrees. `extra` stands between question and buttons. */
+/** Ask before something is done: true if the user agrees. `extra`: fields, between the question and the buttons. */
 export function confirmed(question, action, extra) {
   return new Promise((resolve) => {
     const dialog = h("dialog", { "aria-label": question },
@@ -122,7 +123,7 @@ export function confirmed(question, action, extra) {
           dialog.close("yes");
         },
       }, h("p", null, question), extra,
-      h("div", { class: "actions" }, button("Go back", () => dialog.close("no")), h("button", { class: "main" }, action))));
+      h("div", { class: "actions" }, button("Go back", () => dialog.close("no")), h("button", { class: extra ? "main" : "main danger" }, action))));
     dialog.addEventListener("close", () => {
       dialog.remove();
       resolve(dialog.returnValue === "yes");

@@ -3,7 +3,7 @@
 import * as api from "../api.js";
 import { save } from "../download.js";
 import { h, put } from "../dom.js";
-import { count, counted } from "../format.js";
+import { counted } from "../format.js";
 import { go } from "../router.js";
 import { act, button, confirmed, field, input, notice } from "../widgets.js";
 
@@ -27,9 +27,8 @@ export function batchActions(found, refresh, signal) {
   });
   if (found.status === "paused") offer("Resume", () => resume(found, path, refresh), { class: "main" });
   if (running || found.status === "paused") offer("Cancel", async () => {
-    const { total, succeeded } = found.request_counts;
-    const question = `Cancel this batch of ${counted(total, "row")}? No call starts after that; rows that have ended `
-      + `(${count(succeeded)} succeeded when this page was drawn) are kept. It cannot be resumed.`;
+    const question = `Cancel this batch of ${counted(found.request_counts.total, "row")}? No call starts after that, and rows `
+      + "that have ended are kept. It cannot be resumed.";
     if (!await confirmed(question, "Cancel the batch")) return;
     await api.post("/v1/batch/{batch_id}/cancel", { path });
     await refresh();

@@ -11,7 +11,7 @@ export async function batchRows(place, batch, signal) {
   const chosen = batch.request_counts.failed > 0 ? "failed" : "succeeded";
   const chooser = select([["", "All"], "succeeded", "failed", "expired", "cancelled", "pending"], chosen, { onchange: () => show() });
   const listed = h("div");
-  put(place, h("div", { class: "title" }, h("h2", null, "Rows"), h("div", { class: "filters" }, field("Status", chooser))), listed);
+  put(place, h("div", { class: "title" }, h("h2", null, "Rows"), h("div", { class: "filters" }, field("Status", chooser), button("Refresh", () => show()))), listed);
   let asked = 0;
 
   const show = async () => {

@@ -12,6 +12,9 @@ import { keys } from "../session.js";
 import { act, badge, button, empty, errorBox, field, input, select, table, titled } from "../widgets.js";
 import { ROW_STATUSES } from "../words.js";
 
+/** Filters that are folded away until one is set. */
+const RARE = ["provider", "from", "to", "batch_id", "custom_id", "min_duration_ms"];
+
 export async function logs({ main, query, signal }) {
   const controls = {
     q: input({ type: "search", minlength: "2", maxlength: "200", value: query.q ?? "" }),
@@ -37,11 +40,13 @@ export async function logs({ main, query, signal }) {
     },
   },
   h("div", { class: "grid" },
-    field("Text in prompt or answer", controls.q), field("Status", controls.status),
-    field("Model", controls.model), field("Provider", controls.provider),
-    field("Created from", controls.from), field("Created before", controls.to),
-    field("Batch id", controls.batch_id), field("custom_id", controls.custom_id),
-    field("Call took at least (ms)", controls.min_duration_ms)),
+    field("Text in prompt or answer", controls.q), field("Status", controls.status), field("Model", controls.model)),
+  // Open where one of them is set, so that nothing filters unseen.
+  h("details", { open: RARE.some((name) => query[name]) }, h("summary", null, "More filters"),
+    h("div", { class: "grid" },
+      field("Provider", controls.provider), field("Created from", controls.from), field("Created before", controls.to),
+      field("Batch id", controls.batch_id), field("custom_id", controls.custom_id),
+      field("Call took at least (ms)", controls.min_duration_ms))),
   h("div", { class: "actions" }, h("button", { class: "main" }, "Search"), h("a", { class: "button", href: "#/logs" }, "Clear"),
     exportButton("Export NDJSON", "logs.jsonl", "application/x-ndjson", query, signal),
     exportButton("Export CSV", "logs.csv", "text/csv", query, signal)));

@@ -134,8 +134,8 @@ function linesOf(text, model, system, maxTokens) {
 function optionFields() {
   const controls = {
     name: input({ name: "name", maxlength: "200" }),
-    processing: select([["auto", "auto: half the price where it pays and the window allows"],
-      ["realtime", "realtime: at once, at full price"], ["native", "native: the provider's batch API, at half the price"]], "auto"),
+    processing: select([["auto", "auto: half price where it pays"], ["realtime", "realtime: at once, full price"],
+      ["native", "native: batch API, half price"]], "auto"),
     completion_window: select([["1h", "1 hour"], ["6h", "6 hours"], ["24h", "24 hours"], ["48h", "2 days"], ["7d", "7 days"]], "24h"),
     priority: input({ type: "number", min: "-10", max: "10", step: "1", value: "0" }),
     max_cost_usd: input({ inputmode: "decimal", placeholder: "no limit" }),

@@ -84,7 +84,7 @@ function totals(found) {
     figure("Cost", money(found.cost_usd), found.unpriced ? `without ${counted(found.unpriced, "answer")} of unknown price` : null),
     figure("Saved", money(found.savings_usd), "against the price in real time"),
     figure("Errors", judged ? percent(found.failed / judged) : "–", `${count(found.failed)} of ${count(judged)} failed`),
-    figure("Latency", milliseconds(found.latency_ms.p50), `median; 95 % within ${milliseconds(found.latency_ms.p95)}`));
+    figure("Latency", milliseconds(found.latency_ms.p50), `median; 95\u00a0% within ${milliseconds(found.latency_ms.p95)}`));
 }
 
 function charts(today, month) {
