@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
 
 from launcher.house import House
+from tests.canaries import WatchedHouse
 from tests.e2e.batches import check_counts, faults_of_results, results, rows, submit, wait_for_end
 
 pytestmark = pytest.mark.e2e
 
 
-def test_workers_that_come_and_go_in_order_repeat_nothing(make_house: Callable[..., House]) -> None:
-    # given: two workers in the middle of a batch
-    house = make_house(
-        workers=2, simulator={"latency": {"kind": "uniform", "low": 0.1, "high": 1.0}},
+@pytest.fixture(scope="module")
+def house(
+    new_database: Callable[[], str], new_redis: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """Two workers that hold few calls, so that a batch lasts."""
+    with WatchedHouse(
+        tmp_path_factory.mktemp("house"),
+        database_url=new_database(),
+        redis_url=new_redis(),
+        migrated=True,
+        workers=2,
         environment={"LLM_SERVICE_WORKER_CONCURRENCY": "60"},
-    )  # fmt: skip
+    ) as own:
+        yield own
+
+
+def test_workers_that_come_and_go_in_order_repeat_nothing(house: House) -> None:
+    # given: two workers in the middle of a batch
+    house.simulator.config(latency={"kind": "uniform", "low": 0.1, "high": 1.0})
     batch_id = submit(house.client, rows("stop", 1200))["id"]
     house.simulator.wait_for(lambda ledger: ledger["executed"] >= 100, timeout_seconds=30)
     # when: one is stopped as an update would, a new one comes, and the other goes too
@@ -41,10 +55,11 @@ def test_workers_that_come_and_go_in_order_repeat_nothing(make_house: Callable[.
     assert (ledger["calls"], ledger["executed"], ledger["duplicates"], ledger["abandoned"]) == (1200, 1200, 0, 0)
 
 
-def test_a_resume_that_no_worker_heard_of_takes_effect_all_the_same(make_house: Callable[..., House]) -> None:
+def test_a_resume_that_no_worker_heard_of_takes_effect_all_the_same(house: House) -> None:
     # given: a batch that its workers know to be paused
-    house = make_house(workers=1, simulator={"latency": 0.2}, environment={"LLM_SERVICE_WORKER_CONCURRENCY": "20"})
-    batch_id = submit(house.client, rows("unheard", 200))["id"]
+    house.simulator.reset()
+    house.simulator.config(latency=0.6)
+    batch_id = submit(house.client, rows("unheard", 600))["id"]
     house.simulator.wait_for(lambda ledger: ledger["executed"] >= 20, timeout_seconds=30)
     assert house.client.post(f"/v1/batch/{batch_id}/pause").status_code == 200
     house.simulator.wait_for(lambda ledger: ledger["in_flight"] == 0)
@@ -58,4 +73,4 @@ def test_a_resume_that_no_worker_heard_of_takes_effect_all_the_same(make_house: 
     assert house.client.post(f"/v1/batch/{batch_id}/resume").status_code == 200
     # then
     batch = wait_for_end(house.client, batch_id, timeout_seconds=30)
-    assert batch["request_counts"]["succeeded"] == 200
+    assert batch["request_counts"]["succeeded"] == 600

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -10,6 +10,7 @@ import requests
 
 from launcher.client import Client, wait_until
 from launcher.house import House
+from tests.canaries import WatchedHouse
 
 pytestmark = pytest.mark.e2e
 
@@ -24,8 +25,23 @@ def a_batch(client: Client) -> str:
     return batch_id
 
 
-def test_every_process_can_be_killed_and_comes_back(make_house: Callable[..., House]) -> None:
-    house = make_house(own_servers=True)
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A house with servers of its own, which is left to nobody else: the last test kills everything."""
+    with WatchedHouse(tmp_path_factory.mktemp("house")) as own:
+        yield own
+
+
+def test_two_clients_are_two_tenants(house: House) -> None:
+    other = house.new_client()
+    assert other.tenant_id != house.client.tenant_id
+    mine = a_batch(house.client)
+    assert other.get(f"/v1/batch/{mine}").status_code == 404
+    house.client.wait_for_batch(mine)
+
+
+def test_every_process_can_be_killed_and_comes_back(house: House) -> None:
+    house.simulator.reset()
     assert house.names == ["postgres", "redis", "api", "worker-1", "scheduler"]
     assert house.client.wait_for_batch(a_batch(house.client))["request_counts"]["succeeded"] == 3
     assert house.simulator.ledger()["calls"] == 3
@@ -44,11 +60,3 @@ def test_every_process_can_be_killed_and_comes_back(make_house: Callable[..., Ho
     wait_until(lambda: psutil.Process(house.pid("worker-1")).status() == psutil.STATUS_STOPPED, 5)
     house.thaw("worker-1")
     assert house.stop("worker-1")
-
-
-def test_two_clients_are_two_tenants(house: House) -> None:
-    other = house.new_client()
-    assert other.tenant_id != house.client.tenant_id
-    mine = a_batch(house.client)
-    assert other.get(f"/v1/batch/{mine}").status_code == 404
-    house.client.wait_for_batch(mine)

@@ -1,4 +1,4 @@
-"""bin/up: from nothing to a working house, a second start on the same data, and a stop that leaves no process."""
+"""bin/up: from nothing to a working house, a second start, a process that is killed, a stop that leaves no process."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def up() -> Iterator[Callable[..., Up]]:
             one.end(signal.SIGTERM)
 
 
-def test_a_first_start_a_batch_a_stop_and_a_second_start(up: Callable[..., Up], tmp_path: Path) -> None:
+def test_a_first_start_a_batch_a_stop_a_second_start_and_a_kill(up: Callable[..., Up], tmp_path: Path) -> None:
     data, port = tmp_path / "data", free_port()
     options = ("--data", str(data), "--port", str(port), "--workers", "1")
     first = up(*options)
@@ -131,26 +131,20 @@ def test_a_first_start_a_batch_a_stop_and_a_second_start(up: Callable[..., Up], 
     assert taken.process.wait(20) == 1
     wait_until(lambda: f"bin/up: port {port} is in use" in taken.output, 5)
     assert len(taken.lines) == 1
-    assert second.end(signal.SIGTERM) == 0
 
-
-def test_a_process_that_is_killed_comes_back(up: Callable[..., Up], tmp_path: Path) -> None:
-    one = up("--data", str(tmp_path / "data"), "--port", str(free_port()), "--workers", "1")
-    one.wait_for_line("LLM Service is ready")
-    for process in psutil.Process(one.process.pid).children():
+    for process in psutil.Process(second.process.pid).children():
         if "workers" in process.cmdline() or "app.wsgi:app" in process.cmdline():
             process.kill()
-    one.wait_for_line("was ended by SIGKILL: starting it again")
-    url = read_exports(tmp_path / "data" / "demo.env")["LLM_SERVICE_URL"]
+    second.wait_for_line("was ended by SIGKILL: starting it again")
 
     def answers() -> bool:
         try:
-            return requests.get(f"{url}/readyz", timeout=5).status_code == 200
+            return requests.get(f"{exports['LLM_SERVICE_URL']}/readyz", timeout=5).status_code == 200
         except requests.RequestException:
             return False
 
-    wait_until(answers, 30, lambda: one.output)
-    assert one.end(signal.SIGTERM) == 0
+    wait_until(answers, 30, lambda: second.output)
+    assert second.end(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("made_last", ["postgres/password", "kek", "metrics/*.db"])
