@@ -14,8 +14,8 @@ import pytest
 import redis
 from psycopg import sql
 
-from launcher.servers import Postgres, Valkey
-from tests import dealing
+from launcher.servers import DATABASE, Postgres, Valkey
+from tests import clusters, dealing
 
 if TYPE_CHECKING:
     from launcher.house import House
@@ -50,8 +50,15 @@ def server_directory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres(server_directory: Path) -> Iterator[Postgres]:
+def cluster(server_directory: Path) -> Path:
+    """A migrated data directory, which tests/clusters.py copies."""
+    return clusters.make(server_directory / "cluster")
+
+
+@pytest.fixture(scope="session")
+def postgres(server_directory: Path, cluster: Path) -> Iterator[Postgres]:
     """A running PostgreSQL, one for each xdist worker: it starts in a second and nobody else can disturb it."""
+    clusters.copy(cluster, server_directory / "postgres")
     server = Postgres(server_directory / "postgres", fast=True)
     server.start()
     yield server
@@ -70,11 +77,8 @@ def valkey(server_directory: Path) -> Iterator[Valkey]:
 @pytest.fixture(scope="session")
 def template_database(postgres: Postgres) -> str:
     """The name of a database that all migrations ran on; others are cloned from it."""
-    from core import migrate
-
     name = "template_migrated"
-    _execute(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    migrate.upgrade(postgres.url_of(name))
+    _execute(postgres, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(DATABASE)))
     # Nobody can connect, so that a forgotten connection never stands in the way of a clone.
     _execute(postgres, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
     return name
@@ -137,29 +141,22 @@ def make_house(
 ) -> Iterator[Callable[..., House]]:
     """Starts houses (launcher.house.House takes the arguments) and closes them at the end of the test.
 
-    They share this test process's servers, on databases of their own; `own_servers=True` gives one servers that it can
-    kill. They log at DEBUG, and closing fails if a prompt or a secret is in what they wrote.
+    They share this test process's servers, on databases of their own. They log at DEBUG, and closing fails if a prompt
+    or a secret is in what they wrote.
     """
     from tests.canaries import WatchedHouse
 
     houses: list[House] = []
 
-    def make(*, own_servers: bool = False, **options: Any) -> House:
-        if not own_servers:
-            options = {"database_url": new_database(), "redis_url": new_redis(), "migrated": True} | options
-        house = WatchedHouse(tmp_path / f"house-{len(houses)}", **options)
+    def make(**options: Any) -> House:
+        stores = {"database_url": new_database(), "redis_url": new_redis()}
+        house = WatchedHouse(tmp_path / f"house-{len(houses)}", migrated=True, **(stores | options))
         houses.append(house)
         return house.start()
 
     yield make
     for house in houses:
         house.close()
-
-
-@pytest.fixture
-def house(make_house: Callable[..., House]) -> House:
-    """A running house: API, one worker, scheduler and simulator as real processes, ready, with `house.client`."""
-    return make_house()
 
 
 _END_CONNECTIONS = sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}")

@@ -50,6 +50,10 @@ class Ground(House):
         Between the service and the stores are `wires`, which can lose replies.
     small_disks
         PostgreSQL's data and its write-ahead log lie on `disks` of their own, which can be filled (root only).
+    migrated
+        As a House has it.
+    api_processes
+        How many serve the API.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class Ground(House):
         receiver_answers: Sequence[int] = (500,),
         wired: bool = False,
         small_disks: bool = False,
+        migrated: bool = False,
+        api_processes: int = 2,
     ) -> None:
         self.lease_seconds = lease_seconds
         self.instead = dict(instead or {})
@@ -75,7 +81,9 @@ class Ground(House):
             directory,
             workers=workers,
             fast=not durable,
+            migrated=migrated,
             environment={
+                "LLM_SERVICE_API_PROCESSES": str(api_processes),
                 "LLM_SERVICE_WORKER_CONCURRENCY": str(WORKER_CONCURRENCY),
                 "LLM_SERVICE_WORKER_LEASE_SECONDS": str(lease_seconds),
                 "LLM_SERVICE_CALL_TIMEOUT_SECONDS": str(CALL_TIMEOUT_SECONDS),

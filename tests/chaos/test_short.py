@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import clusters
 from tests.chaos import report
 from tests.chaos.faults import FAULTS
 from tests.chaos.ground import Ground
@@ -19,9 +20,11 @@ ROWS = 500
 
 
 @pytest.fixture(scope="module")
-def ground(server_directory: Path) -> Iterator[Ground]:
+def ground(server_directory: Path, cluster: Path) -> Iterator[Ground]:
     """One house for all trials, with short leases, and a disk that is waited for."""
-    with Ground(server_directory / "chaos", lease_seconds=4.0, receiver_answers=(), wired=True) as house:
+    directory = server_directory / "chaos"
+    clusters.copy_for_house(cluster, directory)
+    with Ground(directory, lease_seconds=4.0, receiver_answers=(), wired=True, migrated=True) as house:
         assert isinstance(house, Ground)
         yield house
 

@@ -11,6 +11,7 @@ import requests
 
 from launcher.client import Client, wait_until
 from launcher.house import House
+from tests import clusters
 from tests.e2e.batches import check_counts, faults_of_results, nonce, results, rows, submit, wait_for, wait_for_end
 
 pytestmark = pytest.mark.e2e
@@ -19,11 +20,12 @@ LEASE_SECONDS = 3.0
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A house with stores of its own, whose workers are missed soon."""
     directory: Path = tmp_path_factory.mktemp("recovery")
     environment = {"LLM_SERVICE_WORKER_LEASE_SECONDS": str(LEASE_SECONDS), "LLM_SERVICE_WORKER_CONCURRENCY": "30"}
-    with House(directory, workers=1, environment=environment) as own:
+    clusters.copy_for_house(cluster, directory)
+    with House(directory, migrated=True, workers=1, environment=environment) as own:
         yield own
 
 

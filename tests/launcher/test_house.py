@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -10,6 +11,7 @@ import requests
 
 from launcher.client import Client, wait_until
 from launcher.house import House
+from tests import clusters
 from tests.canaries import WatchedHouse
 
 pytestmark = pytest.mark.e2e
@@ -26,9 +28,11 @@ def a_batch(client: Client) -> str:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A house with servers of its own, which is left to nobody else: the last test kills everything."""
-    with WatchedHouse(tmp_path_factory.mktemp("house")) as own:
+    directory = tmp_path_factory.mktemp("house")
+    clusters.copy_for_house(cluster, directory)
+    with WatchedHouse(directory, migrated=True) as own:
         yield own
 
 

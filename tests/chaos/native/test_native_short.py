@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import clusters
 from tests.chaos import report
 from tests.chaos.native.ground import NativeGround
 from tests.chaos.native.points import POINTS
@@ -18,9 +19,11 @@ ROWS = 900
 
 
 @pytest.fixture(scope="module")
-def ground(server_directory: Path) -> Iterator[NativeGround]:
+def ground(server_directory: Path, cluster: Path) -> Iterator[NativeGround]:
     """One house for all trials, with short leases."""
-    with NativeGround(server_directory / "native-chaos", lease_seconds=3.0, durable=False) as house:
+    directory = server_directory / "native-chaos"
+    clusters.copy_for_house(cluster, directory)
+    with NativeGround(directory, lease_seconds=3.0, durable=False, migrated=True) as house:
         assert isinstance(house, NativeGround)
         yield house
 
