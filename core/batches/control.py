@@ -118,7 +118,7 @@ def retry(
     *,
     on_commit: Callable[[db.RawConnection, UUID], None] | None = None,
 ) -> UUID:
-    """Run rows that ended without an answer again, as a new batch linked to this one; returns its id.
+    """Run rows that ended without an answer again, as a new batch linked to this one with its options; returns its id.
 
     Parameters
     ----------
@@ -149,7 +149,9 @@ def retry(
         processing=Processing(row["processing"]),
         window_seconds=int((row["expires_at"] - row["created_at"]).total_seconds()),
         priority=row["priority"],
+        max_cost_usd=row["max_cost_usd"],
         max_error_rate=row["max_error_rate"],
+        prompt_caching=row["prompt_caching"],
         webhook_url=row["webhook_url"],
         retry_of=batch_id,
         on_commit=on_commit,

@@ -344,6 +344,16 @@ def test_retry_runs_the_failed_rows_again_as_a_linked_batch() -> None:
     assert [row.body for row in world.run()] == [row.body for row in rows[2:]]
 
 
+def test_a_retry_keeps_its_owners_options() -> None:
+    world = World()
+    options = {"max_cost_usd": Decimal("0.5"), "max_error_rate": 0.9, "prompt_caching": False, "priority": 3}
+    batch_id = world.submit(2, window_seconds=7200, **options)
+    record([failed(row) for row in world.run()])
+    batch = batch_row(control.retry(world.principal, batch_id))
+    assert {name: batch[name] for name in options} == options
+    assert (batch["expires_at"] - batch["created_at"]).total_seconds() == 7200
+
+
 def test_delete_removes_rows_and_bodies() -> None:
     world = World()
     batch_id = world.submit(2)
