@@ -14,6 +14,7 @@ from core.dispatch import recover
 from core.ids import BLOCK_BITS, new_id
 from core.native.remote import size_limits
 from core.native.states import ShardState
+from core.settings import settings
 from core.states import Processing
 
 #: Shards of one lane that may wait to be sent: what a cancel has to take back, and what a full queue holds here.
@@ -105,6 +106,9 @@ def _form(connection: RawConnection, lane: NativeLane, room: budgets.Room | None
     gathered = _gather(lane, _sizes(connection, lane), min(money, default=None))
     if not gathered.rows:
         return gathered
+    if gathered.short_of is not None and lane.unfinished and gathered.rows < settings().native_min_rows:
+        # What comes back of the money under way makes one batch of what would be ever smaller ones.
+        return _Gathered()
     moved = connection.execute(
         "UPDATE lane SET next_n = next_n + %s WHERE id = %s AND next_n = %s AND processing = %s RETURNING id",
         (gathered.rows, lane.id, lane.next_n, Processing.NATIVE),

@@ -41,6 +41,35 @@ def test_lanes_of_one_batch_share_its_limit(world: NativeWorld) -> None:
     assert sum(shard["reserved_usd"] for shard in all_shards()) == batch_row(batch_id)["reserved_usd"]
 
 
+def test_shards_do_not_get_smaller_and_smaller_under_a_tight_limit(
+    world: NativeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: a limit that holds six of ten rows
+    provider = Provider()
+    stand_in(monkeypatch, provider)
+    batch_id = world.submit_native(10, max_cost_usd=Decimal(1))
+    world.gather()
+    execute(
+        "UPDATE batch SET max_cost_usd = reserved_usd * 0.65, reserved_usd = 0, dispatched = 0 WHERE id = %s",
+        (batch_id,),
+    )
+    execute("DELETE FROM native_shard")
+    execute("UPDATE lane SET next_n = 0")
+    world.gather()
+    assert [shard["rows"] for shard in all_shards()] == [6]
+    # when: there is room for another row or two
+    execute("UPDATE batch SET max_cost_usd = max_cost_usd * 1.2 WHERE id = %s", (batch_id,))
+    world.gather()
+    # then: the next shard waits for the rest of it
+    assert len(all_shards()) == 1
+    world.step()
+    (made,) = provider.batches.values()
+    provider.end(made)
+    world.step()
+    world.gather()
+    assert [shard["rows"] for shard in all_shards()] == [6, 4]
+
+
 def test_rows_are_not_claimed_for_money_that_a_shard_has_reserved_meanwhile(world: NativeWorld) -> None:
     batch_id = world.submit(4, max_cost_usd=Decimal(1))
     with db.connection() as connection:
