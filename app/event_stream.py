@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 15.0
 #: How often a silent stream looks whether its caller is still there, in seconds.
 _LOOK_SECONDS = 1.0
-#: Pieces that wait for a caller who reads slowly; then the provider waits, too.
-_WAITING_PIECES = 8
 #: A caller who takes nothing for so long has gone, whatever his connection says.
 _STALLED_SECONDS = 60.0
 
@@ -64,7 +62,11 @@ def stream(
 
 
 class _Sending:
-    """The body of a streamed answer: `events` run in a greenlet of their own, so that silence can be noticed."""
+    """The body of a streamed answer.
+
+    The first piece is read in a greenlet of its own, so that an answer can begin with signs of life; all that follow
+    are read and sent by the request's own greenlet, for a turn of the event loop would cost more than a piece does.
+    """
 
     def __init__(
         self,
@@ -73,32 +75,39 @@ class _Sending:
         error_line: Callable[[Exception], bytes],
         keep_alive: bytes,
     ) -> None:
+        self._events = events
         self._sock = sock
         self._error_line = error_line
         self._keep_alive = keep_alive
         self._request_id = request_id()
-        self._pieces: gevent.queue.Queue[Any] = gevent.queue.Queue(_WAITING_PIECES)
-        #: taken from the queue and not given yet
-        self._held: list[Any] = []
+        self._greenlet: Any = gevent.getcurrent()
+        #: the server's answer, for signs of life between pieces
+        self._answer: Any = getattr(self._greenlet, "answer", None)
+        #: the first piece, or what came in its place; signs of life before it
+        self._first: gevent.queue.SimpleQueue[Any] = gevent.queue.SimpleQueue()
+        #: taken from there and not given yet
+        self._held: Any = None
         self._over = False
         #: since when a piece is waited for (monotonic seconds); 0: the caller is being sent one
         self._silent_since = 0.0
         if sock is not None:
             sock.settimeout(_STALLED_SECONDS)
-        # What the request's log lines and spans know, its greenlet knows too.
-        self._reader = gevent.spawn(contextvars.copy_context().run, self._read, events)
+        # What the request's log lines and spans know, the reading of its events knows too, wherever it is done.
+        self._context = contextvars.copy_context()
+        #: None when the first piece has come
+        self._reader: gevent.Greenlet | None = gevent.spawn(self._read_first)
         _watch(self)
 
     def begin(self) -> None:
         """Wait for the first piece; raises what came in its place."""
         try:
-            first = self._get()
+            first = self._wait_for_first()
             if isinstance(first, Exception):
                 raise first
         except BaseException:
             self.close()
             raise
-        self._held.insert(0, first)
+        self._held = first
 
     def __iter__(self) -> _Sending:
         return self
@@ -106,7 +115,9 @@ class _Sending:
     def __next__(self) -> bytes:
         if self._over:
             raise StopIteration
-        piece = self._held.pop(0) if self._held else self._get()
+        piece, self._held = self._held, None
+        if piece is None:
+            piece = self._wait_for_first() if self._reader is not None else self._next()
         if isinstance(piece, bytes):
             return piece
         self._over = True
@@ -119,7 +130,10 @@ class _Sending:
         """The server calls this when the answer is over, for whatever reason."""
         self._over = True
         _open.discard(self)
-        self._reader.kill(CallerGone, block=False)
+        if self._reader is not None and not self._reader.ready():
+            self._reader.kill(CallerGone, block=False)
+        else:
+            self._end_events()
         if self._sock is not None:
             try:
                 self._sock.settimeout(None)
@@ -128,43 +142,67 @@ class _Sending:
 
     def look(self, now: float) -> None:
         """If nothing came for a while: is the caller still there, and has he heard of us lately?"""
-        if not self._silent_since or not self._pieces.empty():
+        if not self._silent_since:
             return
         if _has_gone(self._sock):
-            self.close()
-            self._pieces.put_nowait(_ENDED)
+            if self._reader is not None:
+                self.close()
+                self._first.put(_ENDED)
+            else:
+                gevent.get_hub().loop.run_callback(self._leave)
         elif now - self._silent_since >= KEEP_ALIVE_SECONDS:
-            self._pieces.put_nowait(self._keep_alive)
+            if self._reader is not None:
+                self._first.put(self._keep_alive)
+            elif self._answer is not None:
+                self._answer.interject(self._keep_alive)
+                self._silent_since = now
 
-    def _read(self, events: Iterator[bytes]) -> None:
+    def _leave(self) -> None:
+        """Called by the event loop: the caller has gone, unless a piece has come at last."""
+        if self._silent_since:
+            self._greenlet.throw(CallerGone)
+
+    def _read_first(self) -> None:
         try:
-            for piece in events:
-                self._pieces.put(piece)
-            self._pieces.put(_ENDED)
+            piece = self._context.run(next, self._events, _ENDED)
         except Exception as error:
-            self._pieces.put(error)
+            piece = error
         except CallerGone:
             return
-        finally:
-            close = getattr(events, "close", None)
-            if close is not None:
-                close()
+        self._first.put(piece)
 
-    def _get(self) -> Any:
-        """What comes next; pieces that have gathered meanwhile go out together."""
+    def _wait_for_first(self) -> Any:
+        """The first piece, or a sign of life in its place."""
         self._silent_since = time.monotonic()
-        piece = self._pieces.get()
+        piece = self._first.get()
         self._silent_since = 0.0
-        if not isinstance(piece, bytes) or self._pieces.empty():
-            return piece
-        gathered = [piece]
-        while not self._pieces.empty():
-            more = self._pieces.get_nowait()
-            if not isinstance(more, bytes):
-                self._held.append(more)
-                break
-            gathered.append(more)
-        return b"".join(gathered)
+        if piece is not self._keep_alive:
+            self._reader = None
+        return piece
+
+    def _next(self) -> Any:
+        """What comes next, read in this greenlet."""
+        self._silent_since = time.monotonic()
+        try:
+            return self._context.run(next, self._events, _ENDED)
+        except CallerGone:
+            return _ENDED
+        except Exception as error:
+            return error
+        finally:
+            self._silent_since = 0.0
+
+    def _end_events(self) -> None:
+        """Tell events that stand at a piece that nobody takes another; those that have ended do not mind."""
+        throw = getattr(self._events, "throw", None)
+        if throw is None:
+            return
+        try:
+            self._context.run(throw, CallerGone)
+        except (CallerGone, StopIteration):
+            return
+        except Exception:
+            log.exception("a stream could not be ended", extra={"request_id": self._request_id})
 
 
 #: The streamed answers of this process that are on their way. One greenlet looks after all of them: a timer for each

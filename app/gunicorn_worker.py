@@ -34,6 +34,10 @@ class OneWrite(wsgi.Response):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._head = b""
+        #: the rest of what was interjected and did not go out at once
+        self._owed = b""
+        # Known to a streamed answer that is made in this greenlet.
+        gevent.getcurrent().answer = self
 
     def send_headers(self) -> None:
         if self.headers_sent:
@@ -43,8 +47,25 @@ class OneWrite(wsgi.Response):
         self.headers_sent = True
 
     def _emit_body(self, data: bytes) -> None:
-        head, self._head = self._head, b""
-        send_all(self.sock, head + (b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data))
+        head, self._head = self._owed + self._head, b""
+        self._owed = b""
+        send_all(self.sock, head + self._framed(data))
+
+    def _framed(self, data: bytes) -> bytes:
+        return b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data
+
+    def interject(self, data: bytes) -> None:
+        """Send a piece from another greenlet while this answer's own waits for its next. Never waits itself."""
+        if not self.headers_sent or self._head or self._owed or self.cfg.is_ssl:
+            return
+        framed = self._framed(data)
+        try:
+            # gevent keeps the plain, non-blocking socket in _sock.
+            sent = self.sock._sock.send(framed)
+        except OSError:
+            # Its buffer is full, so there is enough for the caller to read; or it is broken, which others notice.
+            return
+        self._owed = framed[sent:]
 
     def write_file(self, respiter: Any) -> None:
         self.send_headers()
@@ -57,7 +78,8 @@ class OneWrite(wsgi.Response):
         super().close()
 
     def _flush(self) -> None:
-        head, self._head = self._head, b""
+        head, self._head = self._owed + self._head, b""
+        self._owed = b""
         if head:
             self.sock.sendall(head)
 

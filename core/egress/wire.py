@@ -160,6 +160,12 @@ class Reading:
 
     def _chunked(self) -> Iterator[bytes]:
         while True:
+            if not self._buffer:
+                self._buffer = self._more(READ_BYTES)
+            whole = self._whole_chunks()
+            if whole:
+                yield whole
+                continue
             found = _CHUNK_SIZE.match(self._line())
             if not found:
                 raise BadAnswer("The answer has a malformed chunk.")
@@ -180,6 +186,20 @@ class Reading:
                 raise TooMuchData("The answer's trailers are too large.")
         if self._buffer:
             self.reusable = False
+
+    def _whole_chunks(self) -> bytes:
+        """What lies here whole, as one piece: of a busy stream, many chunks come with one look at the network."""
+        buffer, at = self._buffer, 0
+        parts = []
+        while (end := buffer.find(b"\r\n", at)) > 0 and (found := _CHUNK_SIZE.match(buffer, at, end)):
+            begins, ends = end + 2, end + 2 + int(found[1], 16)
+            if begins == ends or not buffer.startswith(b"\r\n", ends):
+                break
+            parts.append(buffer[begins:ends])
+            at = ends + 2
+        if at:
+            self._buffer = buffer[at:]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _line(self) -> bytes:
         while (end := self._buffer.find(b"\r\n")) < 0:

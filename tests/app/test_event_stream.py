@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import gevent
+import gevent.event
+import gevent.socket
 import pytest
 from flask import Flask, Response
 
@@ -18,6 +20,18 @@ def context(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(event_stream, "_LOOK_SECONDS", 0.02)
     with Flask(__name__).test_request_context():
         yield
+
+
+class _Answer:
+    """The server's answer, as far as a stream knows it."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.said = gevent.event.Event()
+
+    def interject(self, data: bytes) -> None:
+        self.pieces.append(data)
+        self.said.set()
 
 
 @pytest.mark.usefixtures("context")
@@ -53,6 +67,37 @@ class TestStream:
         rest = b"".join(pieces).replace(b": ping\n\n", b"")  # type: ignore[arg-type]
         assert rest.startswith(b"data: ")
         assert b"the database is away" in rest
+
+    def test_a_silence_between_pieces_is_filled_beside_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(event_stream, "KEEP_ALIVE_SECONDS", 0.05)
+        answer = _Answer()
+        monkeypatch.setattr(gevent.getcurrent(), "answer", answer, raising=False)
+
+        def events() -> Iterator[bytes]:
+            yield b"a"
+            answer.said.wait()
+            yield b"b"
+
+        assert list(event_stream.stream(events()).response) == [b"a", b"b"]
+        assert set(answer.pieces) == {b": ping\n\n"}
+
+    def test_a_caller_who_leaves_between_pieces_stops_the_events(self) -> None:
+        ours, theirs = gevent.socket.socketpair()
+        seen: list[str] = []
+
+        def events() -> Iterator[bytes]:
+            yield b"a"
+            theirs.close()
+            try:
+                gevent.sleep(60)
+            except CallerGone:
+                seen.append("gone")
+                raise
+
+        with Flask(__name__).test_request_context(environ_overrides={"gunicorn.socket": ours}):
+            assert list(event_stream.stream(events()).response) == [b"a"]
+        assert seen == ["gone"]
+        ours.close()
 
     @pytest.mark.parametrize("taken", [0, 1])
     def test_closing_it_raises_in_the_events_wherever_they_wait(self, taken: int) -> None:

@@ -17,6 +17,13 @@ from launcher.services import ROOT
 _APP = """
 import io, gevent
 
+def interjected(answer):
+    # With the first piece the head leaves: before it there is nothing to put anything into.
+    gevent.spawn(answer.interject, b"too early").join()
+    yield b"01"
+    gevent.spawn(answer.interject, b"--").join()
+    yield b"234"
+
 def app(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/slow":
@@ -27,6 +34,8 @@ def app(environ, start_response):
     start_response("204 No Content" if path == "/nothing" else "200 OK", headers)
     if path == "/file":
         return environ["wsgi.file_wrapper"](io.BytesIO(b"abc" * 10_000))
+    if path == "/interjected":
+        return interjected(gevent.getcurrent().answer)
     return [] if path in ("/nothing", "/empty") else [b"01", b"234"]
 """
 
@@ -63,6 +72,12 @@ def test_every_form_of_an_answer_arrives_whole_on_one_connection(server: tuple[C
     assert _ask(connection, "/nothing") == (204, b"")
     assert _ask(connection, "/empty") == (200, b"")
     assert _ask(connection, "/file") == (200, b"abc" * 10_000)
+    assert _ask(connection, "/whole") == (200, b"01234")
+
+
+def test_a_piece_is_sent_while_the_answer_waits_for_its_next(server: tuple[ChildProcess, int]) -> None:
+    connection = http.client.HTTPConnection(LOOPBACK, server[1], timeout=20)
+    assert _ask(connection, "/interjected") == (200, b"01--234")
     assert _ask(connection, "/whole") == (200, b"01234")
 
 
