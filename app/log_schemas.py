@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from typing import Any
 
 import marshmallow as ma
 from marshmallow import validate
 from webargs import fields
 
-from app.schemas import CUSTOM_ID_MAX, PageQuery, RowErrorSchema, Text, UsageSchema, Whole
+from app.schemas import CUSTOM_ID_MAX, Name, PageQuery, RowErrorSchema, Text, UsageSchema, Whole
 from core import stats
 from core.states import ProviderType, RowStatus
 
@@ -16,14 +18,29 @@ _STATUSES = [status.value for status in RowStatus]
 _PROVIDERS = [provider.value for provider in ProviderType]
 
 
+_TIME = "must be a time with its zone, such as 2026-11-23T12:00:00Z"
+#: A zone whose + was taken for a space, as it is in a query.
+_LOST_PLUS = re.compile(r"\d \d\d:?\d\d\Z")
+
+
+class _Time(fields.AwareDateTime):
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> datetime:
+        try:
+            found: datetime = super()._deserialize(value, *args, **kwargs)
+        except ma.ValidationError:
+            if isinstance(value, str) and _LOST_PLUS.search(value):
+                raise ma.ValidationError(f"{_TIME}; in a query the + of a zone is written %2B") from None
+            raise
+        return found
+
+
 def time_field(description: str) -> Any:
     """A moment with its zone, RFC 3339."""
-    message = "must be a time with its zone, such as 2026-11-23T12:00:00Z"
-    return fields.AwareDateTime(
+    return _Time(
         format="iso",
         load_default=None,
         metadata={"description": description},
-        error_messages=dict.fromkeys(("invalid", "invalid_awareness", "format"), message),
+        error_messages=dict.fromkeys(("invalid", "invalid_awareness", "format"), _TIME),
     )
 
 
@@ -88,7 +105,7 @@ class OneLogSchema(LogSchema):
 class ProjectChange(ma.Schema):
     """What of a project can be changed; what is left out stays."""
 
-    name = Text(validate=validate.Length(1, 200))
+    name = Name(metadata={"minLength": 1, "maxLength": 200})
     log_bodies = Text(
         validate=validate.OneOf(["full", "metadata_only"]),
         metadata={"description": "`metadata_only`: prompts and answers are not kept"},

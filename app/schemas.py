@@ -24,6 +24,16 @@ class Text(fields.String):
         return found
 
 
+class Name(Text):
+    """What something is called, of 1 to 200 characters, without the spaces around it."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        found = super()._deserialize(value, *args, **kwargs).strip()
+        if not 1 <= len(found) <= 200:
+            raise ma.ValidationError("must have 1 to 200 characters, and not only spaces")
+        return found
+
+
 class Whole(fields.Integer):
     """A whole number; JSON text or `true` is none."""
 

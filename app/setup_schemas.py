@@ -6,7 +6,7 @@ import marshmallow as ma
 from marshmallow import validate
 from webargs import fields
 
-from app.schemas import Text, Whole
+from app.schemas import Name, Text, Whole
 from core.states import ProviderType
 
 
@@ -113,7 +113,7 @@ class ModelList(ma.Schema):
 
 
 class NamedBody(ma.Schema):
-    name = Text(required=True, validate=validate.Length(1, 200))
+    name = Name(required=True, metadata={"minLength": 1, "maxLength": 200})
 
 
 class PlaceSchema(ma.Schema):

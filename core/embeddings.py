@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import orjson
@@ -35,8 +36,13 @@ def embed(
     request_id: str,
     timeout_seconds: float,
     meter: limits.Meter | None = None,
+    on_commit: completions.OnCommit | None = None,
 ) -> bytes:
     """The provider's answer as it came; its row, which keeps no vectors, is committed before this returns.
+
+    Parameters
+    ----------
+    on_commit : as for `completions.complete`.
 
     Raises
     ------
@@ -48,7 +54,7 @@ def embed(
     deadline = time.monotonic() + timeout_seconds
     routes = _routes(principal, params)
     with budgets.hold(principal, lambda: _ceiling(routes, params), seconds=timeout_seconds):
-        return _embed(principal, params, routes, request_id, deadline, meter)
+        return _embed(principal, params, routes, request_id, deadline, meter, on_commit)
 
 
 def _embed(
@@ -58,6 +64,7 @@ def _embed(
     request_id: str,
     deadline: float,
     meter: limits.Meter | None,
+    on_commit: completions.OnCommit | None,
 ) -> bytes:
     attempts: Attempts[_Answer] = Attempts(routes)
     attempt = attempts.run(lambda connection, route, until: _call(connection, route, params, until, meter), deadline)
@@ -70,7 +77,15 @@ def _embed(
     price = _priced(success, attempt.route)
     ended = RowStatus.SUCCEEDED
     completions.record(
-        principal, params, attempt, request_id, ended, price=price, usage=success.usage, model=success.model
+        principal,
+        params,
+        attempt,
+        request_id,
+        ended,
+        price=price,
+        usage=success.usage,
+        model=success.model,
+        on_commit=None if on_commit is None else partial(on_commit, body),
     )
     return body
 

@@ -70,10 +70,11 @@ class Claim:
             return
         done = connection.execute(
             "UPDATE idempotency_key SET status_code = %s, response = %s, fingerprint = %s"
-            " WHERE id = %s AND tenant_id = %s AND status_code IS NULL",
+            " WHERE id = %s AND tenant_id = %s AND status_code IS NULL RETURNING id",
             (status_code, body, fingerprint, self.id, self.principal.tenant_id),
         )
-        if done.rowcount == 0:
+        # In a pipeline the number of rows is not known yet; asking for the row waits for it.
+        if done.fetchone() is None:
             raise KeyInUse
         self.finished = True
 

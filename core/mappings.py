@@ -14,7 +14,8 @@ from core import sessions
 from core.errors import InvalidInput, NotFound
 from core.ids import public
 from core.principal import Principal
-from core.tables import ModelMapping, Project
+from core.states import ProviderType
+from core.tables import Connection, ModelMapping, Project
 from core.text_input import Problems, is_storable
 
 MAX_NAME = 200
@@ -30,7 +31,7 @@ def put(principal: Principal, alias: str, given: Mapping[str, Any]) -> tuple[Mod
         Any name of 1 to 200 characters, a real model's included.
     given
         {"model": ..., "provider": ..., "fallbacks": [{"model": ..., "provider": ...}]} (API.md section 6); `provider`
-        is a provider type or the name of an openai_compatible one.
+        is a provider type, configured or not, or the name of an openai_compatible one of the project's.
 
     Raises
     ------
@@ -48,6 +49,7 @@ def put(principal: Principal, alias: str, given: Mapping[str, Any]) -> tuple[Mod
         project = select(Project.id).where(Project.id == principal.project_id, Project.tenant_id == principal.tenant_id)
         if session.exec(project.with_for_update()).first() is None:
             raise NotFound
+        _check_providers(session, principal, [target, *fallbacks])
         row = session.exec(_own(principal).where(ModelMapping.alias == name)).first()
         created = row is None
         if row is None:
@@ -107,6 +109,28 @@ def _one(session: Session, principal: Principal, alias: str) -> ModelMapping:
     if row is None:
         raise NotFound
     return row
+
+
+def _check_providers(session: Session, principal: Principal, targets: list[dict[str, Any]]) -> None:
+    """Raise InvalidInput for a provider that can only be misspelt: neither a type nor a name that the project gave."""
+    known = [each.value for each in ProviderType]
+    if all(each.get("provider") in (None, *known) for each in targets):
+        return
+    known += session.exec(
+        select(Connection.name)
+        .where(Connection.tenant_id == principal.tenant_id, Connection.project_id == principal.project_id)
+        .where(Connection.provider_type == ProviderType.OPENAI_COMPATIBLE, Connection.name != "")
+        .order_by(Connection.name)
+    )
+    problems = Problems()
+    for index, each in enumerate(targets):
+        if each.get("provider") not in (None, *known):
+            message = (
+                f"There is no such provider; there are {', '.join(known)}. Others by POST /v1/providers, with a name."
+            )
+            problems.add("/provider" if not index else f"/fallbacks/{index - 1}/provider", message)
+    if problems:
+        raise InvalidInput(list(problems))
 
 
 def _target(given: Mapping[str, Any], pointer: str, problems: Problems, known: set[str]) -> dict[str, str]:

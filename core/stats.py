@@ -75,7 +75,7 @@ def _range(since: datetime | None, until: datetime | None, interval: str) -> tup
     except OverflowError:
         raise InvalidInput([FieldError("?from", "is beyond the calendar")]) from None
     if first >= end:
-        raise InvalidInput([FieldError("?from", "must be before `to`")])
+        raise InvalidInput([FieldError("?from", "must be before `to`: nothing lies between them")])
     if (end - first) / INTERVALS[interval] > MAX_POINTS:
         raise InvalidInput(
             [FieldError("?from", f"is more than {MAX_POINTS} {interval}s before `to`; ask for less, or for days")]

@@ -58,7 +58,7 @@ def main() -> int:
     gevent.spawn(_keep_alive, executor)
     gevent.spawn(_hear_of_stops, executor)
     for consumer in consumers:
-        consumer.start()
+        brokers.start(consumer)
     garbage.settle()
     log.info("worker ready: holds up to %d calls", executor.capacity)
     stop.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from uuid import UUID
 
@@ -47,3 +48,17 @@ def build(executor: Executor) -> DoorbellBroker:
         executor.aside(lambda: take_step(executor, UUID(shard_id), fence))
 
     return broker
+
+
+def start(consumer: dramatiq.Worker) -> None:
+    """Start it, without the broker's warning that it hears of queues beside another one: each takes its own queue."""
+    quiet = consumer.broker.logger
+    quiet.addFilter(_is_no_warning_of_two)
+    try:
+        consumer.start()
+    finally:
+        quiet.removeFilter(_is_no_warning_of_two)
+
+
+def _is_no_warning_of_two(record: logging.LogRecord) -> bool:
+    return "middleware of the same type twice" not in str(record.msg)

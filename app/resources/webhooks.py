@@ -108,6 +108,7 @@ def delete_endpoint(endpoint_id: str) -> Response:
 
 
 @blueprint.post("/v1/webhooks/<endpoint_id>/test")
+@idempotent.idempotent()
 @blueprint.response(
     202, DeliveryDetailSchema, example={**_DELIVERY, "event_type": "webhook.test", "payload": {"type": "webhook.test"}}
 )
@@ -170,6 +171,7 @@ def get_delivery(delivery_id: str) -> Response:
 
 
 @blueprint.post("/v1/webhooks/deliveries/<delivery_id>/resend")
+@idempotent.idempotent()
 @blueprint.response(202, DeliveryDetailSchema, example={**_DELIVERY, "payload": {"type": "batch.completed"}})
 def resend_delivery(delivery_id: str) -> Response:
     """Try a delivery again now, under its old `webhook-id`."""

@@ -43,6 +43,8 @@ class Row:
     estimated_output: int
     #: it names a service tier, so that no native batch can hold it
     names_tier: bool
+    #: it came without a custom_id: that is its number among the batch's rows
+    numbered: bool = False
 
 
 def wrong_rows(
@@ -87,6 +89,8 @@ class Reader:
         self.ndjson = ndjson
         self.count = 0
         self.bad_rows = 0
+        #: rows came without a custom_id
+        self.numbers_are_ids = False
         self.errors: list[FieldError] = []
         self._last_bad = 0
         limits = settings()
@@ -114,7 +118,15 @@ class Reader:
             yield chunk
 
     def refuse_repeated(self, row: Row) -> None:
-        self.refuse(row.line, "/custom_id", f"`{row.custom_id[:64]}` is already used in this batch")
+        message = f"`{row.custom_id[:64]}` is already used in this batch"
+        if row.numbered:
+            message = (
+                f"row {row.custom_id} has no custom_id, so its number stands for it, and a row before it has"
+                f" the custom_id `{row.custom_id}`; give each row a custom_id, or none"
+            )
+        elif row.custom_id.isdecimal() and self.numbers_are_ids:
+            message += "; a row without a custom_id has its number for one: give each row a custom_id, or none"
+        self.refuse(row.line, "/custom_id", message)
 
     def refuse(self, line: int, pointer: str, message: str) -> None:
         if line != self._last_bad:
@@ -143,8 +155,10 @@ class Reader:
 
         custom_id = row.pop("custom_id", None)
         bad_id = False
-        if custom_id is None:
+        numbered = custom_id is None
+        if numbered:
             custom_id = str(self.count)
+            self.numbers_are_ids = True
         elif not isinstance(custom_id, str) or not 1 <= len(custom_id) <= MAX_CUSTOM_ID or "\0" in custom_id:
             bad_id = True
             self.refuse(line, "/custom_id", f"must be a string of 1 to {MAX_CUSTOM_ID} characters")
@@ -176,7 +190,7 @@ class Reader:
                 # A copy: what orjson gives keeps the room it was written in, up to 13 times its length.
                 body = memoryview(orjson.dumps(row)).tobytes()
                 tier = "service_tier" in row and names_tier(row)
-                return Row(line, custom_id, row["model"], to, body, estimate_in, estimate_out, tier)
+                return Row(line, custom_id, row["model"], to, body, estimate_in, estimate_out, tier, numbered)
         for each in wrong:
             self.refuse(line, each.pointer, each.message)
         return None

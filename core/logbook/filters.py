@@ -10,6 +10,8 @@ from uuid import UUID
 
 import orjson
 
+from core.errors import FieldError, InvalidInput
+
 #: Values of these keys are of the protocol, not what anybody wrote.
 _NOT_TEXT = frozenset({"role", "type", "id", "tool_call_id", "finish_reason", "object", "detail", "media_type"})
 _LIKE = str.maketrans({"\\": "\\\\", "%": "\\%", "_": "\\_"})
@@ -17,7 +19,7 @@ _LIKE = str.maketrans({"\\": "\\\\", "%": "\\%", "_": "\\_"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which logs; None: all."""
+    """Which logs; None: all. Raises InvalidInput if `until` is not after `since`."""
 
     #: as asked for, as called, or as the provider says who answered
     model: str | None = None
@@ -31,6 +33,10 @@ class Filter:
     min_duration_ms: float | None = None
     #: in what was written, case aside
     text: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise InvalidInput([FieldError("?from", "must be before `to`: nothing lies between them")])
 
     @property
     def searches(self) -> bool:

@@ -124,3 +124,68 @@ def test_every_example_of_the_document_is_what_its_schema_says(client: FlaskClie
                     wrong = [error.message for error in checker.iter_errors(content["example"])]
                     assert wrong == [], (method, path)
     assert seen > 40
+
+
+def test_a_row_without_a_custom_id_whose_number_is_anothers_is_told(client: FlaskClient, caller: Caller) -> None:
+    add_provider(client, caller)
+    for named, line, says in (
+        # the second row is number 2, which the first has taken
+        ([request_row("2"), request_row()], 2, "row 2 has no custom_id"),
+        # the first row is number 1, which the second takes
+        ([request_row(), request_row("1")], 2, "`1` is already used in this batch; a row without"),
+    ):
+        lines = "".join(json.dumps(row) + "\n" for row in named)
+        answered = client.post("/v1/batch", data=lines, headers=caller.headers, content_type=LINES)
+        assert _pointers(answered) == [(line, "/custom_id")]
+        message = answered.get_json()["errors"][0]["message"]
+        assert says in message
+        assert message.endswith("give each row a custom_id, or none")
+    # and where all rows name their ids, a number is an id as others are
+    answered = client.post("/v1/batch", json={"requests": [request_row("7")] * 2}, headers=caller.headers)
+    assert answered.get_json()["errors"][0]["message"] == "`7` is already used in this batch"
+
+
+def test_a_time_says_what_is_wrong_with_it(client: FlaskClient, caller: Caller) -> None:
+    place = f"{caller.headers['x-tenant-id']}/{caller.headers['x-project-id']}"
+    for resource in ("logs", "stats"):
+        # given a range that ends before it begins, or where it begins
+        for until in ("2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z"):
+            query = {"from": "2026-03-02T00:00:00Z", "to": until}
+            answered = client.get(f"/v1/{resource}/{place}", query_string=query, headers=caller.headers)
+            assert _pointers(answered) == [(None, "?from")]
+            assert "must be before `to`" in answered.get_json()["errors"][0]["message"]
+        # given a zone whose + is not encoded, and one whose + is
+        answered = client.get(f"/v1/{resource}/{place}?from=2026-03-02T00:00:00+02:00", headers=caller.headers)
+        assert _pointers(answered) == [(None, "?from")]
+        assert "written %2B" in answered.get_json()["errors"][0]["message"]
+        good = client.get(f"/v1/{resource}/{place}?from=2026-11-02T00:00:00%2B02:00", headers=caller.headers)
+        assert good.status_code == 200
+        # and no hint where it is not that
+        answered = client.get(f"/v1/{resource}/{place}?from=2026-03-02", headers=caller.headers)
+        assert "%2B" not in answered.get_json()["errors"][0]["message"]
+
+
+def test_a_mapping_names_a_provider_that_there_can_be(client: FlaskClient, caller: Caller) -> None:
+    path = "/v1/model-mappings/fast"
+    wrong = {"model": "m", "provider": "opnai", "fallbacks": [{"model": "b", "provider": "anthropic"}, {"model": "c"}]}
+    answered = client.put(path, json=wrong, headers=caller.headers)
+    assert _pointers(answered) == [(None, "/provider")]
+    assert "there are openai, anthropic, openai_compatible." in answered.get_json()["errors"][0]["message"]
+    wrong = {"model": "m", "provider": "openai", "fallbacks": [{"model": "b"}, {"model": "c", "provider": "groq"}]}
+    assert _pointers(client.put(path, json=wrong, headers=caller.headers)) == [(None, "/fallbacks/1/provider")]
+    # given a server of that name
+    named = {"providerType": "openai_compatible", "name": "groq", "apiKey": "k", "baseUrl": "https://groq.example/v1"}
+    assert client.post("/v1/providers", json=named, headers=caller.headers).status_code == 201
+    assert client.put(path, json=wrong, headers=caller.headers).status_code == 201
+
+
+def test_a_name_is_not_only_spaces(client: FlaskClient, caller: Caller, operator: dict[str, str]) -> None:
+    for path, headers, method in (
+        ("/v1/admin/tenants", operator, "POST"),
+        (f"/v1/admin/tenants/{caller.headers['x-tenant-id']}/projects", operator, "POST"),
+        ("/v1/project", caller.headers, "PATCH"),
+    ):
+        answered = client.open(path, method=method, json={"name": "  "}, headers=headers)
+        assert _pointers(answered) == [(None, "/name")], path
+        answered = client.open(path, method=method, json={"name": " Acme "}, headers=headers)
+        assert answered.get_json()["name"] == "Acme"

@@ -99,3 +99,38 @@ def test_a_key_in_use_may_be_tried_again_and_a_reused_one_may_not(
     assert client.post(path, json=CALLS[path], headers=headers).status_code == 200
     other = client.post(path, json={**CALLS[path], "max_tokens": 51}, headers=headers)
     assert (other.status_code, other.headers["x-should-retry"]) == (409, "false")
+
+
+def test_embeddings_are_paid_for_once(client: FlaskClient, caller: Caller, simulator: SimulatorHandle) -> None:
+    add_provider(client, caller)
+    made = identity.create_key(caller.principal.tenant_id, caller.principal.project_id)
+    headers = {"authorization": f"Bearer {made.pair.token.reveal()}", "Idempotency-Key": "vectors"}
+    asked = {"model": "text-embedding-3-small", "input": "hello", "dimensions": 4}
+    first, again = (client.post("/v1/embeddings", json=asked, headers=headers) for _ in range(2))
+    assert first.status_code == 200, first.text
+    assert first.data == again.data
+    assert again.headers["idempotent-replayed"] == "true"
+    with db.connection() as connection:
+        assert connection.execute("SELECT count(*) AS n FROM completion").fetchone() == {"n": 1}
+    assert client.post("/v1/embeddings", json={**asked, "input": "other"}, headers=headers).status_code == 409
+
+
+def test_embeddings_whose_process_dies_after_the_commit_are_kept(
+    client: FlaskClient, caller: Caller, simulator: SimulatorHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_provider(client, caller)
+    made = identity.create_key(caller.principal.tenant_id, caller.principal.project_id)
+    headers = {"authorization": f"Bearer {made.pair.token.reveal()}", "Idempotency-Key": "vectors"}
+    asked = {"model": "text-embedding-3-small", "input": "hello", "dimensions": 4}
+
+    def die(*_: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as dying:
+        dying.setattr("app.openai_surface.embeddings.raw_answer", die)
+        dying.setattr(idempotent, "_release", lambda _: None)
+        with pytest.raises(SystemExit):
+            client.post("/v1/embeddings", json=asked, headers=headers)
+    again = client.post("/v1/embeddings", json=asked, headers=headers)
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
+    assert len(again.get_json()["data"][0]["embedding"]) == 4

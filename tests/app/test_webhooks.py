@@ -54,9 +54,14 @@ def test_a_test_event_shows_in_the_log_and_can_be_resent(
 
     assert client.post(f"{path}/resend", headers=caller.headers).get_json()["status"] == "pending"
 
+    # and a test event that is asked for again under its key is sent once
+    keyed = {**caller.headers, "Idempotency-Key": "test-1"}
+    twice = [client.post(f"/v1/webhooks/{made['id']}/test", headers=keyed).get_json()["id"] for _ in range(2)]
+    assert twice[0] == twice[1] != found["id"]
+
     query = f"?endpoint_id={made['id']}&status=pending"
     listed = client.get(f"/v1/webhooks/deliveries{query}", headers=caller.headers).get_json()
-    assert [each["id"] for each in listed["data"]] == [found["id"]]
+    assert [each["id"] for each in listed["data"]] == [twice[0], found["id"]]
     assert client.get("/v1/webhooks/deliveries?status=lost", headers=caller.headers).status_code == 400
 
 

@@ -127,6 +127,22 @@ def test_whoever_lost_its_key_must_not_commit(principal: Principal) -> None:
         slow.finish(201, "{}", ONE, connection)
 
 
+def test_whoever_lost_its_key_hears_of_it_in_a_pipeline(principal: Principal) -> None:
+    # given two keys, of which one was taken over
+    lost, held = _claimed(principal, "lost"), _claimed(principal, "held")
+    with db.connection() as connection:
+        connection.execute("UPDATE idempotency_key SET locked_until = now() - interval '1 hour' WHERE key = 'lost'")
+    _claimed(principal, "lost")
+    # when both answers are kept in statements that leave together
+    with db.one_trip() as connection:
+        with pytest.raises(KeyInUse):
+            lost.finish(201, "{}", ONE, connection)
+        held.finish(201, "{}", ONE, connection)
+    # then one is, and the other knows that it is not
+    assert isinstance(idempotency.claim(principal, "held"), FirstAnswer)
+    assert (held.finished, lost.finished) == (True, False)
+
+
 def test_a_sign_of_life_keeps_the_key(principal: Principal) -> None:
     held = _claimed(principal)
     _rewind("locked_until", "1 hour")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core import identity, mappings
+from core import db, identity, mappings
 from core.errors import InvalidInput, NotFound
 from core.identity import Principal
 from core.ids import new_id
@@ -14,6 +14,16 @@ from core.ids import new_id
 def principal(database_url: str) -> Principal:
     tenant = identity.create_tenant("Acme")
     return Principal(tenant.id, identity.create_project(tenant.id, "P").id, new_id())
+
+
+def _add_server(principal: Principal, name: str) -> None:
+    """An openai_compatible provider of that name."""
+    with db.connection() as connection:
+        connection.execute(
+            "INSERT INTO connection (id, tenant_id, project_id, provider_type, name, key_ciphertext, key_version)"
+            " VALUES (%s, %s, %s, 'openai_compatible', %s, '\\x00', 1)",
+            (new_id(), principal.tenant_id, principal.project_id, name),
+        )
 
 
 @pytest.mark.parametrize("alias", ["gpt-4", "fast", "our/best model: v2", "модель", "x" * 200])
@@ -33,6 +43,7 @@ def test_any_name_may_be_an_alias(principal: Principal, alias: str) -> None:
 
 def test_put_sets_the_whole(principal: Principal) -> None:
     given = {"model": "a", "provider": "openai", "fallbacks": [{"model": "b"}, {"model": "c", "provider": "groq"}]}
+    _add_server(principal, "groq")
     first, _ = mappings.put(principal, "fast", given)
 
     second, created = mappings.put(principal, "fast", {"model": "d"})
