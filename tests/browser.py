@@ -120,7 +120,11 @@ class Browser:
 
     def wait_until(self, script: str, seconds: float = SHOW_SECONDS) -> None:
         """Until an expression is true in the page."""
-        wait_until(lambda: bool(self.run(script)), seconds, lambda: f"never {script}:\n{self.text()}\n{self.trouble()}")
+        wait_until(
+            lambda: bool(self.run(f"Boolean({script})")),
+            seconds,
+            lambda: f"never {script}:\n{self.text()}\n{self.trouble()}",
+        )
 
     def click(self, text: str, within: str = "body") -> None:
         """Press the button or follow the link with this text, once it is there and can be pressed."""

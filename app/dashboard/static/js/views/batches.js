@@ -32,8 +32,10 @@ export async function batches({ main, query, signal }) {
     return page.data.some((batch) => batch.ended_at === null) ? EVERY_MS : STILL_MS;
   }, {
     everyMs: EVERY_MS, signal,
-    onError: (error, waitMs) => put(trouble, errorBox(error),
-      waitMs === null ? null : h("p", { class: "note" }, `Asked again in ${Math.ceil(waitMs / 1000)} s.`)),
+    onError: (error, waitMs) => {
+      if (place.hasAttribute("aria-busy")) put(place);
+      put(trouble, errorBox(error), waitMs === null ? null : h("p", { class: "note" }, `Asked again in ${Math.ceil(waitMs / 1000)} s.`));
+    },
   });
 }
 
