@@ -71,7 +71,13 @@ class _Redis:
 
 
 def test_no_canary_is_found_anywhere(make_house: Callable[..., House], postgres: Postgres) -> None:
-    house = make_house(environment={"LLM_SERVICE_LOG_FORMAT": "json", "LLM_SERVICE_METRICS_TENANT_LABELS": "5"})
+    house = make_house(
+        environment={
+            "LLM_SERVICE_API_PROCESSES": "1",
+            "LLM_SERVICE_LOG_FORMAT": "json",
+            "LLM_SERVICE_METRICS_TENANT_LABELS": "5",
+        }
+    )
     watched = _Redis(house.address.redis_url)
     with HostileProvider() as hostile, Receiver([500]) as receiver:
         # given secrets of every kind, and a service that has been through everything

@@ -25,7 +25,7 @@ def house(
         redis_url=new_redis(),
         migrated=True,
         workers=2,
-        environment={"LLM_SERVICE_WORKER_CONCURRENCY": "60"},
+        environment={"LLM_SERVICE_WORKER_CONCURRENCY": "60", "LLM_SERVICE_API_PROCESSES": "1"},
     ) as own:
         yield own
 

@@ -23,7 +23,11 @@ LEASE_SECONDS = 3.0
 def house(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A house with stores of its own, whose workers are missed soon."""
     directory: Path = tmp_path_factory.mktemp("recovery")
-    environment = {"LLM_SERVICE_WORKER_LEASE_SECONDS": str(LEASE_SECONDS), "LLM_SERVICE_WORKER_CONCURRENCY": "30"}
+    environment = {
+        "LLM_SERVICE_API_PROCESSES": "1",
+        "LLM_SERVICE_WORKER_LEASE_SECONDS": str(LEASE_SECONDS),
+        "LLM_SERVICE_WORKER_CONCURRENCY": "30",
+    }
     clusters.copy_for_house(cluster, directory)
     with House(directory, migrated=True, workers=1, environment=environment) as own:
         yield own

@@ -32,7 +32,7 @@ def house(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
     """A house with servers of its own, which is left to nobody else: the last test kills everything."""
     directory = tmp_path_factory.mktemp("house")
     clusters.copy_for_house(cluster, directory)
-    with WatchedHouse(directory, migrated=True) as own:
+    with WatchedHouse(directory, migrated=True, environment={"LLM_SERVICE_API_PROCESSES": "1"}) as own:
         yield own
 
 

@@ -115,7 +115,7 @@ def test_a_first_start_a_batch_a_stop_a_second_start_and_a_kill(up: Callable[...
     kek = (data / "kek").read_text()
     assert first.end(signal.SIGINT) == 0
 
-    second = up(*options)
+    second = up(*options, LLM_SERVICE_API_PROCESSES="1")
     second.wait_for_line("LLM Service is ready", 30)
     assert (data / "kek").read_text() == kek
     assert read_exports(data / "demo.env") == exports

@@ -83,7 +83,11 @@ def test_a_request_its_batch_each_row_its_calls_and_the_webhook(
 ) -> None:
     # given a service that traces everything, a live stream that fails for good, and a batch whose rows fail once
     house = make_house(
-        environment={"LLM_SERVICE_TRACES_URL": collector.url, "LLM_SERVICE_TRACES_RATIO": "1"},
+        environment={
+            "LLM_SERVICE_API_PROCESSES": "1",
+            "LLM_SERVICE_TRACES_URL": collector.url,
+            "LLM_SERVICE_TRACES_RATIO": "1",
+        },
         simulator={"faults": [{"kind": "400", "probability": 1.0}]},
     )
     client = house.client
