@@ -109,6 +109,31 @@ def test_a_batch_is_paused_resumed_and_cancelled(calm_house: House, user: User) 
     assert user.client.get(f"/v1/batch/{batch['id']}").json()["status"] == "cancelled"
 
 
+def test_failed_rows_are_shown_with_their_error_and_run_again(calm_house: House, user: User) -> None:
+    # given: a batch with a row that the provider refuses
+    calm_house.simulator.config(faults=[{"kind": 400, "contains": "nonce-again-1 "}])
+    batch = submit(user.client, rows("again", 3, models=["gpt-4o-mini"]))
+    user.client.wait_for_batch(batch["id"])
+    user.sign_in(f"#/batches/{batch['id']}")
+    user.browser.wait_for("The provider answered 400.")
+    assert "row-1" in user.browser.text()
+    assert "row-0" not in user.browser.text()
+    # when
+    calm_house.simulator.config(faults=[])
+    user.browser.click("Retry 1 row that failed")
+    # then: a new batch of that row, linked to the first
+    user.browser.wait_for(f"retries {batch['id']}")
+    user.browser.wait_for("completed")
+    user.browser.wait_for("nonce-again-1")
+    again = user.client.get("/v1/batch").json()["data"][0]
+    assert (again["retry_of"], again["request_counts"]["succeeded"]) == (batch["id"], 1)
+    # and: it can be removed
+    user.browser.click("Delete")
+    user.browser.click("Delete the batch", "dialog")
+    user.browser.wait_for("The batch is deleted.")
+    assert user.client.get(f"/v1/batch/{again['id']}").status_code == 404
+
+
 def test_wrong_keys_are_refused_in_the_apis_own_words_and_not_kept(user: User) -> None:
     user.open()
     user.browser.wait_for("Sign in to your project")
