@@ -1,4 +1,4 @@
-"""What becomes of a row whose call was not made."""
+"""What becomes of a row whose call was not made, or whose answer cannot be kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from core.dispatch.record import Again, Ended
 from core.dispatch.start import Started
 from core.errors import NotFound
 from core.ids import new_id
+from core.providers.types import Usage
 from core.states import FailureReason
+from tests.core.dispatch.world import World, check_counters, leases, statuses, succeeded
 from workers.execute import KEYLESS_SECONDS, Executor
 
 
@@ -59,3 +61,24 @@ def test_what_was_taken_for_a_call_that_is_not_made_is_given_back(
     # then: only a provider that is gone ends it
     assert (found.reason if isinstance(found, Ended) else found) == outcome
     assert given_back == [(limits.LimitKey(row.connection_id, "gpt-4o-mini"), (11, 22), None)]
+
+
+@pytest.mark.usefixtures("database_url")
+def test_an_answer_that_the_database_refuses_ends_its_row_and_is_not_paid_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # given: two answers, one with more tokens than their column holds
+    monkeypatch.setattr("core.dispatch.recorder.RETRY_SECONDS", (0.001,))
+    world, executor = World(), Executor(10)
+    batch_id = world.submit(2)
+    answers = [succeeded(row) for row in world.run()]
+    answers[0].usage = Usage(input_tokens=2**31)
+    executor.in_hand = {answer.id: answer.fence for answer in answers}
+    # when
+    for answer in answers:
+        executor._recorder.put(answer)
+    assert executor._recorder.drain(20)
+    # then
+    assert statuses(batch_id) == {"failed": 1, "succeeded": 1}
+    check_counters(batch_id)
+    assert (leases(), executor.in_hand) == ([], {})
