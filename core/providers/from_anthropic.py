@@ -21,10 +21,10 @@ _FIELDS = frozenset(
 _NEUTRAL: dict[str, Any] = {"speed": "standard", "mcp_servers": [], "betas": []}
 #: why a field of Anthropic's is not taken
 _NOT_HERE = {
-    "thread": "conversations are not kept between requests here; send all of their messages",
-    "speed": "is not available here: its price is another one",
-    "mcp_servers": "is not available here: its tokens would be in the log",
-    "inference_geo": "is not available here: its price is another one",
+    "thread": "conversations are not kept between requests here; send all of their messages to {model}",
+    "speed": "only standard is available for {model} here: the price of fast is another one",
+    "mcp_servers": "is not available for {model} here: its tokens would be in the log",
+    "inference_geo": "is not available for {model} here: its price is another one",
 }
 _SERVICE_TIERS = {"auto": "auto", "standard_only": "default"}
 _REQUIRED = "Field required"
@@ -62,11 +62,12 @@ def translate_request(
     errors: list[FieldError] = []
     params = MessagesParams()
     params.for_claude = to_claude
+    model = body.get("model")
+    shown_model = model[:100] if isinstance(model, str) else "this model"
     for field, value in body.items():
         if field not in _FIELDS and value is not None and value != _NEUTRAL.get(field, errors):
             shown = "/" + field[:64].replace("~", "~0").replace("/", "~1")
-            errors.append(FieldError(shown, _NOT_HERE.get(field, EXTRA)))
-    model = body.get("model")
+            errors.append(FieldError(shown, _NOT_HERE.get(field, EXTRA).format(model=shown_model)))
     if not isinstance(model, str):
         errors.append(FieldError("/model", _REQUIRED if model is None else "Input should be a valid string"))
     params["model"] = model

@@ -142,10 +142,21 @@ class StreamBase(ABC):
     def _outcome(self) -> Success: ...
 
 
+#: As OpenAI writes it in every chunk of a stream whose usage was asked for. It is in no text: its quotes are escaped.
+_NULL_USAGE = b',"usage":null'
+
+
+def _without_null_usage(data: bytes, chunk: dict[str, Any]) -> bytes:
+    """A chunk's JSON without its field `usage`, which is null; taken out of `chunk` as well."""
+    del chunk["usage"]
+    return data.replace(_NULL_USAGE, b"") if data.count(_NULL_USAGE) == 1 else orjson.dumps(chunk)
+
+
 class OpenAIStream(StreamBase):
     """OpenAI's and compatible servers' streams: events go through as they came (PROVIDERS.md 3.1).
 
-    Usage is always asked for, since it is what a completion costs; `include_usage` says whether the caller sees it.
+    Usage is always asked for, since it is what a completion costs; `include_usage` says whether the caller sees it: if
+    not, no chunk has the field (OpenAI has it in all of them, null but for the last, when it was asked for).
     """
 
     def __init__(self, *, include_usage: bool, secret: str | None = None) -> None:
@@ -169,6 +180,8 @@ class OpenAIStream(StreamBase):
             self.ended = self._assembly.finished
             if not self._include_usage:
                 return b""
+        if not self._include_usage and chunk.get("usage", self) is None:
+            data = _without_null_usage(data, chunk)
         if b"\n" in data:
             data = orjson.dumps(chunk)
         return b"data: " + data + b"\n\n"

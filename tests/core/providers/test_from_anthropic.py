@@ -265,6 +265,17 @@ def test_a_schema_that_openai_can_bind_is_strict():
     assert made["response_format"]["json_schema"]["strict"] is True
 
 
+@pytest.mark.parametrize("to_claude", [True, False])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("speed", "fast"), ("inference_geo", "us"), ("mcp_servers", [{"name": "m"}]), ("thread", {"type": "create"})],
+)
+def test_what_no_model_has_here_is_refused_by_field_and_model(field, value, to_claude):
+    _, [error] = translate_request({**request(), field: value, "model": "claude-{x}"}, to_claude=to_claude)
+    assert error.pointer == f"/{field}"
+    assert "claude-{x}" in error.message
+
+
 @pytest.mark.parametrize(
     ("changes", "pointer"),
     [
