@@ -96,11 +96,16 @@ class Executor:
         if self.draining or self.worker_id is None:
             return
         began = time.perf_counter()
-        started = start(self.worker_id, created_at, rows)
+        # What is being started is in hand for a drain: to the database these rows are in a call from its commit on.
+        self._aside += 1
+        try:
+            started = start(self.worker_id, created_at, rows)
+            for row in started:
+                self.in_hand[row.id] = row.fence
+                gevent.spawn(self._run, row)
+        finally:
+            self._aside -= 1
         metrics_dispatch.started(time.perf_counter() - began, len(rows), [row.rung_seconds for row in started])
-        for row in started:
-            self.in_hand[row.id] = row.fence
-            gevent.spawn(self._run, row)
 
     def _wait(self, *, lag: bool) -> None:
         while not self.draining and (len(self.in_hand) >= self.capacity or (lag and self._lag > MAX_LOOP_LAG_SECONDS)):

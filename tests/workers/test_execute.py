@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -82,3 +83,31 @@ def test_an_answer_that_the_database_refuses_ends_its_row_and_is_not_paid_for_ag
     assert statuses(batch_id) == {"failed": 1, "succeeded": 1}
     check_counters(batch_id)
     assert (leases(), executor.in_hand) == ([], {})
+
+
+def test_a_drain_waits_for_what_is_being_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given: a start whose answer is still to come
+    executor = Executor(10)
+    executor.worker_id = new_id()
+    asked, answered = threading.Event(), threading.Event()
+
+    def start(*arguments: object) -> list[Started]:
+        asked.set()
+        answered.wait(10)
+        return []
+
+    monkeypatch.setattr("workers.execute.start", start)
+    taking = threading.Thread(target=lambda: executor.take(datetime.now(UTC), [(7, 3)], first=True))
+    taking.start()
+    assert asked.wait(10)
+    # when
+    ended: list[bool] = []
+    draining = threading.Thread(target=lambda: ended.append(executor.drain(10)))
+    draining.start()
+    draining.join(0.2)
+    # then
+    assert draining.is_alive()
+    answered.set()
+    draining.join(10)
+    taking.join(10)
+    assert ended == [True]
