@@ -56,13 +56,13 @@ def _parser() -> argparse.ArgumentParser:
         return verb
 
     tenant = thing("tenant")
-    tenant("create", _create_tenant, "Make a tenant.").add_argument("name")
+    tenant("create", _create_tenant, "Make a tenant.").add_argument("name", type=_name)
     tenant("list", _list_tenants, "List tenants, newest first.")
 
     project = thing("project")
     made = project("create", _create_project, "Make a project of a tenant.")
     made.add_argument("tenant", type=_id("tenant"))
-    made.add_argument("name")
+    made.add_argument("name", type=_name)
     project("list", _list_projects, "List a tenant's projects, newest first.").add_argument(
         "tenant", type=_id("tenant")
     )
@@ -140,6 +140,12 @@ def _id(prefix: str) -> Callable[[str], UUID]:
             raise argparse.ArgumentTypeError(f"not an id such as {prefix}_0123...: {text}") from None
 
     return parse
+
+
+def _name(text: str) -> str:
+    if not 1 <= len(found := text.strip()) <= 200:
+        raise argparse.ArgumentTypeError("must have 1 to 200 characters, and not only spaces")
+    return found
 
 
 def _positive(text: str) -> int:

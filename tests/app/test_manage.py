@@ -78,6 +78,13 @@ def test_a_misspelt_id_is_refused_before_anything_is_done(capsys: pytest.Capture
     assert "tenant_" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["tenant", "create"], ["project", "create", f"tenant_{'0' * 32}"]])
+def test_a_name_is_not_only_spaces(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        manage.main([*command, "  "])
+    assert "not only spaces" in capsys.readouterr().err
+
+
 def test_the_text_form_is_for_reading(house: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert manage.main(["tenant", "create", "Example"]) == 0
     assert "name: Example" in capsys.readouterr().out
