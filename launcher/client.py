@@ -121,11 +121,15 @@ def _made(ask: Callable[[], requests.Response]) -> dict[str, Any]:
 
 
 def wait_until(
-    condition: Callable[[], bool], timeout_seconds: float, otherwise: Callable[[], str] = lambda: "not in time"
+    condition: Callable[[], bool],
+    timeout_seconds: float,
+    otherwise: Callable[[], str] = lambda: "not in time",
+    *,
+    poll_seconds: float = _POLL_SECONDS,
 ) -> None:
     """Return once the condition holds; TimeoutError with the words of `otherwise` if it does not in time."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(otherwise())
-        time.sleep(_POLL_SECONDS)
+        time.sleep(poll_seconds)

@@ -23,6 +23,8 @@ from tests.e2e.batches import rows
 
 #: The invariants hold so long after a fault's end (RELIABILITY.md section 3).
 SETTLE_SECONDS = 60.0
+#: Between two looks at all batches of a trial: more often, the looks would be a good part of its load.
+POLL_SECONDS = 0.25
 #: A client gives up a submission that nobody answered for so long.
 SUBMIT_SECONDS = 150.0
 #: How long a call takes, in seconds.
@@ -168,7 +170,7 @@ class Trial:
                 report.violations.append(f"I6: {batch.name} was answered only {waited:.0f} s after the fault's end")
         began_to_settle = max([over, *(batch.answered_at for batch in late)])
         try:
-            wait_until(self._settled, self.settle_seconds)
+            wait_until(self._settled, self.settle_seconds, poll_seconds=POLL_SECONDS)
             report.settled_seconds = round(time.monotonic() - began_to_settle, 1)
         except TimeoutError:
             report.violations.append(f"I3: not all has ended {self.settle_seconds:.0f} s after the fault's end")

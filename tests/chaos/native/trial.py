@@ -13,7 +13,7 @@ import psycopg
 from launcher.client import wait_until
 from tests.chaos.ground import let_pass
 from tests.chaos.native.points import CHANGING, Point
-from tests.chaos.trial import Planned, Report, Trial, uuids
+from tests.chaos.trial import POLL_SECONDS, Planned, Report, Trial, uuids
 from tests.e2e.batches import rows
 
 #: So long a point may take to be reached.
@@ -57,7 +57,7 @@ class NativeTrial(Trial):
         self._kill(rng, report)
         over = time.monotonic()
         try:
-            wait_until(self._settled, self.settle_seconds)
+            wait_until(self._settled, self.settle_seconds, poll_seconds=POLL_SECONDS)
             report.settled_seconds = round(time.monotonic() - over, 1)
         except TimeoutError:
             report.violations.append(f"I3: not all has ended {self.settle_seconds:.0f} s after the fault's end")
