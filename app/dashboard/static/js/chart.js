@@ -12,7 +12,7 @@ const LEFT = 56;
  * A chart of bars and, behind "Show as a table", its figures.
  *
  * @param {object} options
- *   title; points: [{label: its time in full, tick: for the axis, value: the height, text: the exact figure}];
+ *   title; points: [{label: its time in full, tick: for the axis or null, value: the height, text: the exact figure}];
  *   axis(value): text of a value at the axis.
  */
 export function barChart({ title, points, axis }) {
@@ -39,17 +39,18 @@ function drawn(title, points, axis, width) {
     svg("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, axis(value)),
   ]);
   // As many labels as there is room for, the newest always among them.
-  const every = Math.max(1, Math.ceil(points.length / Math.max(2, Math.floor(room.width / 70))));
+  const ticked = points.flatMap((point, at) => (point.tick === null ? [] : [at]));
+  const every = Math.max(1, Math.ceil(ticked.length / Math.max(2, Math.floor(room.width / 70))));
+  const labels = new Set(ticked.filter((_, at) => (ticked.length - 1 - at) % every === 0));
   const bars = points.map((point, at) => {
     const x = LEFT + at * slot;
     // Something is never drawn as nothing.
     const height = point.value > 0 ? Math.max(2, TOP + room.height - y(point.value)) : 0;
-    const labelled = (points.length - 1 - at) % every === 0;
     return svg("g", null,
       svg("title", null, `${point.label}: ${point.text}`),
       svg("rect", { class: "column", x, y: TOP, width: slot, height: room.height }),
       svg("rect", { class: "mark", x: x + slot * 0.12, y: TOP + room.height - height, width: slot * 0.76, height }),
-      labelled ? svg("text", { x: Math.min(x + slot / 2, width - 20), y: HEIGHT - 6, "text-anchor": "middle" }, point.tick) : null);
+      labels.has(at) ? svg("text", { x: Math.min(x + slot / 2, width - 20), y: HEIGHT - 6, "text-anchor": "middle" }, point.tick) : null);
   });
   const label = `${title}. ${points.length} points; the table below has the figures.`;
   return svg("svg", { width, height: HEIGHT, role: "img", "aria-label": label }, lines, bars);
@@ -72,7 +73,8 @@ export function pointsOf(stats, of) {
     const short = `${Number(day.slice(8))}.${Number(day.slice(5, 7))}.`;
     return {
       label: hourly ? `${day} ${hour} UTC` : day,
-      tick: hourly && one ? hour : short,
+      // Over several days an hour alone says nothing: each day is named where it begins.
+      tick: !hourly ? short : one ? hour : hour === "00:00" ? short : null,
       ...of(point),
     };
   });

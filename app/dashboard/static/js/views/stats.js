@@ -77,9 +77,10 @@ function shown(found) {
       figure("Cost", money(totals.cost_usd), totals.unpriced ? `without ${counted(totals.unpriced, "answer")} of unknown price` : null),
       figure("Saved", money(totals.savings_usd), "against the price in real time"),
       figure("Latency", milliseconds(totals.latency_ms.p50), `95\u00a0% within ${milliseconds(totals.latency_ms.p95)}, 99\u00a0% within ${milliseconds(totals.latency_ms.p99)}`),
-      figure("First token", milliseconds(totals.time_to_first_token_ms.p50), `of streams; 95\u00a0% within ${milliseconds(totals.time_to_first_token_ms.p95)}`),
+      figure("First token", milliseconds(totals.time_to_first_token_ms.p50), totals.time_to_first_token_ms.p50 === null
+        ? "nothing was streamed" : `of streams; 95\u00a0% within ${milliseconds(totals.time_to_first_token_ms.p95)}`),
       figure("This moment", `${count(live.project.in_flight)} in flight`, `${counted(live.project.queue_depth, "row")} of this project wait. `
-        + `Whole service: ${count(live.in_flight)} in flight, ${count(live.queue_depth)} wait, ${rate(live.rows_per_second)}`)),
+        + `Whole service: ${count(live.in_flight)} in flight, ${count(live.queue_depth)} wait${live.rows_per_second === null ? "" : `, ${rate(live.rows_per_second)}`}`)),
     live.note ? h("p", { class: "note" }, live.note) : null,
     totals.requests === 0
       ? empty(h("p", null, "Nothing ended in this period."), h("p", null, "Choose a longer one, or try the ", h("a", { href: "#/playground" }, "playground"), "."))
