@@ -6,10 +6,12 @@ Reads what to do as JSON from its standard input and writes what came of it as J
 from __future__ import annotations
 
 import asyncio
+import bisect
 import gc
 import json
 import resource
 import secrets
+import statistics
 import subprocess
 import sys
 import time
@@ -62,6 +64,8 @@ class Loaded:
     processor_seconds: float
     #: paced: each call from the moment at which it was due to its end, or to its first event if it streams
     waited: list[float] = field(default_factory=list)
+    #: paced: those of them that met no pause of the machine (_Pauses)
+    calm: list[float] = field(default_factory=list)
     #: streams: events received, the time between each two that followed each other on one stream, and between the
     #: last piece of an answer's text and its end
     events: int = 0
@@ -214,17 +218,51 @@ async def _closed(load: Load) -> Loaded:
     return Loaded(answers=answers, seconds=seconds, processor_seconds=_processor_seconds() - used)
 
 
+class _Pauses:
+    """When the machine stood still: moments at which a fixed piece of work takes several times as long as usual.
+
+    Some virtual machines are slowed tenfold for a tenth of a second again and again; whoever is called then is late.
+    """
+
+    _EVERY_SECONDS = 0.005
+    #: how many times its median a piece of work takes in a pause, and how long after one queues are worked off
+    _TIMES, _AFTER_SECONDS = 3.0, 0.05
+
+    def __init__(self) -> None:
+        self._looks: list[tuple[float, float]] = []
+
+    async def watch(self) -> None:
+        while True:
+            start = time.perf_counter()
+            sum(number * number for number in range(1000))
+            self._looks.append((start, time.perf_counter() - start))
+            await asyncio.sleep(self._EVERY_SECONDS)
+
+    def without(self, calls: list[tuple[float, float]]) -> list[float]:
+        """The times of the calls, given with the moment of each, that met no pause."""
+        usual = statistics.median(seconds for _, seconds in self._looks)
+        slow = [start for start, seconds in self._looks if seconds > self._TIMES * usual]
+
+        def met(due: float, seconds: float) -> bool:
+            at = bisect.bisect_left(slow, due - self._AFTER_SECONDS)
+            return at < len(slow) and slow[at] <= due + seconds
+
+        return [seconds for due, seconds in calls if not met(due, seconds)]
+
+
 async def _paced(load: Load) -> Loaded:
     requests = _Requests(load)
     idle = [await requests.connect() for _ in range(load.callers)]
     await asyncio.gather(*(connection.call(requests.next()) for connection in idle))
-    waited: list[float] = []
+    calls: list[tuple[float, float]] = []
+    pauses = _Pauses()
+    watch = asyncio.create_task(pauses.watch())
 
     async def one(due: float) -> None:
         connection = idle.pop() if idle else await requests.connect()
         async with asyncio.timeout(_PATIENCE_SECONDS):
             await connection.call(requests.next())
-        waited.append((connection.first_event_at if load.stream else time.perf_counter()) - due)
+        calls.append((due, (connection.first_event_at if load.stream else time.perf_counter()) - due))
         idle.append(connection)
 
     used, start = _processor_seconds(), time.perf_counter()
@@ -235,7 +273,14 @@ async def _paced(load: Load) -> Loaded:
                 await asyncio.sleep(left)
             group.create_task(one(due))
     seconds = time.perf_counter() - start
-    return Loaded(answers=len(waited), seconds=seconds, processor_seconds=_processor_seconds() - used, waited=waited)
+    watch.cancel()
+    return Loaded(
+        answers=len(calls),
+        seconds=seconds,
+        processor_seconds=_processor_seconds() - used,
+        waited=[waited for _, waited in calls],
+        calm=pauses.without(calls),
+    )
 
 
 async def _streams(load: Load) -> Loaded:

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 import psycopg
 
 from benchmarks import caller, usage
-from benchmarks.caller import Load, Loaded
+from benchmarks.caller import Load
 from benchmarks.common import new_tenant, running_house
 from benchmarks.contenders import BARE, OURS, PEER_STARTS, Contender, direct, ours
 from benchmarks.options import RUNS, Option, parse
@@ -66,7 +66,9 @@ def _round(house: House, report: Report, contenders: Sequence[Contender], option
     """Everybody once, in the same order."""
     without: dict[bool, float] = {}
     rates: dict[str, float] = {}
-    report.add("a commit alone on this machine, p50", _commit_seconds(house) * 1e3, "ms")
+    commits = _commit_seconds(house, options.rate)
+    for percent in (50, 99):
+        report.add(f"a commit alone at {options.rate:g}/s, p{percent}", _percentile(commits, percent) * 1e3, "ms")
     for contender in contenders:
         is_ours = contender.name == OURS
         with MemoryWatch(contender.memory_of) as watch:
@@ -91,8 +93,13 @@ def _round(house: House, report: Report, contenders: Sequence[Contender], option
                     continue
                 for percent in (50, 99):
                     goal = _ADDED_GOALS_MS.get((stream, percent)) if is_ours else None
-                    added = _percentile(paced, percent) - without[stream]
+                    added = _percentile(paced.waited, percent) - without[stream]
                     report.add(f"{contender.name}: added {what}, p{percent}", added * 1e3, "ms", at_most=goal)
+                calm = len(paced.calm) / len(paced.waited)
+                if len(paced.calm) > 1:
+                    added = _percentile(paced.calm, 99) - without[stream]
+                    report.add(f"{contender.name}: added {what}, p99 of calls without a pause", added * 1e3, "ms")
+                report.add(f"{contender.name}: {what}, calls without a pause of the machine", calm * 100, "%")
         if contender.memory_of:
             goal = _MEMORY_GOAL_MIB if is_ours else None
             report.add(f"{contender.name}: memory", watch.peak / MIB, "MiB", at_most=goal)
@@ -100,15 +107,16 @@ def _round(house: House, report: Report, contenders: Sequence[Contender], option
         report.add(f"{OURS}: requests/s against {BARE}", rates[OURS] / rates[BARE], "x", at_least=_SHARE_GOAL)
 
 
-def _commit_seconds(house: House) -> float:
-    """The time that the disk takes for the commit of one transaction, which every live call waits for."""
+def _commit_seconds(house: House, rate: float) -> list[float]:
+    """The times that the disk takes for commits of one transaction each, which every live call waits for."""
     waited = []
     with psycopg.connect(house.address.database_url, autocommit=True) as connection:
-        for _ in range(50):
+        for _ in range(400):
             start = time.perf_counter()
             connection.execute("SELECT pg_logical_emit_message(true, 'benchmark', 'commit')")
             waited.append(time.perf_counter() - start)
-    return statistics.median(waited)
+            time.sleep(max(0.0, 1 / rate - waited[-1]))
+    return waited
 
 
 def _paced(contender: Contender, options: Namespace, stream: bool) -> Load:
@@ -142,8 +150,8 @@ def _throughput(
     return loaded.answers / loaded.seconds
 
 
-def _percentile(loaded: Loaded, percent: int) -> float:
-    return statistics.quantiles(loaded.waited, n=100, method="inclusive")[percent - 1]
+def _percentile(waited: Sequence[float], percent: int) -> float:
+    return statistics.quantiles(waited, n=100, method="inclusive")[percent - 1]
 
 
 if __name__ == "__main__":
