@@ -94,12 +94,26 @@ class LogSchema(ma.Schema):
     ended_at = fields.DateTime(allow_none=True)
 
 
+class FailedAttemptSchema(ma.Schema):
+    """A call that failed, or whose outcome a crash left unknown, before the one that decided."""
+
+    provider = fields.String()
+    model = fields.String(metadata={"description": "As the provider was asked for it"})
+    started_at = fields.DateTime()
+    ended_at = fields.DateTime()
+    error = fields.Nested(RowErrorSchema)
+
+
 class OneLogSchema(LogSchema):
-    """One completion with all that was sent."""
+    """One completion with all that was sent, and with its attempts."""
 
     request = fields.Dict(allow_none=True)
     request_sha256 = fields.String(allow_none=True)
     price_version = fields.String(allow_none=True)
+    failed_attempts = fields.List(
+        fields.Nested(FailedAttemptSchema),
+        metadata={"description": "Oldest first, the last 20; the attempt that decided is the log itself"},
+    )
 
 
 class ProjectChange(ma.Schema):

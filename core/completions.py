@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache, partial
@@ -19,6 +19,7 @@ from core import params as parameters
 from core.call import Priced, call, priced
 from core.dispatch import live
 from core.errors import InvalidInput, NotFound, OverLimit, ProviderFailed
+from core.failed_calls import FailedCall, documents
 from core.limits import LimitKey
 from core.loaded_connections import LoadedConnection
 from core.principal import Principal
@@ -69,6 +70,13 @@ class Attempt(Generic[Answer]):
     connection: LoadedConnection | None = None
     calls: int = 0
     outcome: Answer | Failure | None = None
+    #: all that failed so far, of the routes before it too; shared with them
+    failed: list[FailedCall] = field(default_factory=list)
+
+    def fail(self, failure: Failure, started_at: float) -> None:
+        """The outcome of a call begun at `started_at` (epoch seconds)."""
+        self.outcome = failure
+        self.failed.append(FailedCall(failure, self.route.provider, self.route.model, started_at, time.time()))
 
 
 class Attempts(Generic[Answer]):
@@ -95,7 +103,7 @@ class Attempts(Generic[Answer]):
         """
         decided: Attempt[Answer] | None = None
         for route in self._routes:
-            self.current = Attempt(route, time.time())
+            self.current = Attempt(route, time.time(), failed=self.current.failed)
             left = deadline - time.monotonic()
             # One that hangs must leave the next one time to answer.
             until = deadline if route is self._routes[-1] else deadline - left * (1 - SHARE_OF_FIRST)
@@ -117,19 +125,24 @@ class Attempts(Generic[Answer]):
         try:
             attempt.connection = connection = connections.load(_id_of(route.connection.id))
         except NotFound:
-            attempt.outcome = Failure(reason=FailureReason.NOT_CONFIGURED, message="the provider was removed")
+            gone = Failure(reason=FailureReason.NOT_CONFIGURED, message="the provider was removed")
+            attempt.fail(gone, attempt.started_at)
             return
         if route.connection.state != "active":
-            attempt.outcome = Failure(
+            stopped = Failure(
                 reason=FailureReason.AUTHENTICATION,
                 message=f"the {route.provider} key stopped working; replace it with POST /v1/providers",
             )
+            attempt.fail(stopped, attempt.started_at)
             return
         while True:
             attempt.calls += 1
-            attempt.outcome = outcome = make(connection, route, deadline)
+            started_at = time.time()
+            outcome = make(connection, route, deadline)
             if not isinstance(outcome, Failure):
+                attempt.outcome = outcome
                 return
+            attempt.fail(outcome, started_at)
             if outcome.reason.action is Action.STOP_CONNECTION:
                 connections.stop(connection, outcome.reason, outcome.message)
                 return
@@ -334,6 +347,7 @@ def record(
         reason=failure.reason if failure else None,
         message=failure.message if failure else None,
         provider_status=failure.provider_status if failure else 200,
+        failed_attempts=documents(attempt.failed, failure) if attempt.failed else None,
         started_at=datetime.fromtimestamp(attempt.started_at, UTC),
         ended_at=datetime.now(UTC),
         first_token_ms=first_token_ms,

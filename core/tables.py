@@ -317,6 +317,8 @@ class Completion(SQLModel, table=True):
     first_token_ms: int | None = None
     #: once it has ended: what the provider was asked for, while `model` is what it says has answered
     model_called: str | None = _text(nullable=True)
+    #: calls that failed before the one that decided, the last 20 (core/failed_calls.py)
+    failed_attempts: Any | None = _json(nullable=True)
 
     __table_args__ = (
         Index("completion_custom_id", "batch_id", "custom_id", "created_at", unique=True),
@@ -384,6 +386,8 @@ class Lease(SQLModel, table=True):
     crashes: int = _count()
     #: set while it waits to be tried again
     due_at: datetime | None = _time(nullable=True)
+    #: its calls that failed, the last 20 (core/failed_calls.py)
+    failures: Any | None = _json(nullable=True)
     #: set when its doorbell was rung
     rung_at: datetime | None = _time(nullable=True)
     call_started_at: datetime | None = _time(nullable=True)

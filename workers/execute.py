@@ -313,6 +313,7 @@ def _after(row: Started, failure: Failure, *, sent: bool = False) -> Ended | Aga
             delay_seconds=retry.delay_seconds,
             attempts=1 if sent else 0,
             strike=retry.strike,
+            failure=failure,
         )
     return Ended(
         id=row.id,

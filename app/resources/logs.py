@@ -45,6 +45,13 @@ _LOG = {
     "started_at": "2026-11-23T12:00:00.000000Z",
     "ended_at": "2026-11-23T12:00:00.412551Z",
 }
+_FAILED = {
+    "provider": "openai",
+    "model": "gpt-4o-mini",
+    "started_at": "2026-11-23T11:59:58.000000Z",
+    "ended_at": "2026-11-23T11:59:58.204117Z",
+    "error": {"type": "overloaded", "message": "Overloaded", "provider_status": 503, "retryable": True},
+}
 _CSV = "text/csv"
 
 
@@ -78,10 +85,16 @@ def list_logs(query: dict[str, Any], tenant_id: str, project_id: str) -> Respons
 
 @blueprint.get("/v1/logs/<tenant_id>/<project_id>/<log_id>")
 @blueprint.response(
-    200, OneLogSchema, example={**_LOG, "request": {"model": "fast", "messages": _LOG["prompt"], "max_tokens": 5}}
+    200,
+    OneLogSchema,
+    example={
+        **_LOG,
+        "request": {"model": "fast", "messages": _LOG["prompt"], "max_tokens": 5},
+        "failed_attempts": [_FAILED],
+    },
 )
 def get_log(tenant_id: str, project_id: str, log_id: str) -> Response:
-    """One log with all that was sent and answered."""
+    """One log with all that was sent and answered, and the calls that failed before."""
     own_project(tenant_id, project_id)
     return answer(read.one(auth.principal(), log_id))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -48,6 +49,8 @@ class LiveRow:
     reason: FailureReason | None
     message: str | None
     provider_status: int | None
+    #: calls that failed before (core/failed_calls.py)
+    failed_attempts: list[dict[str, Any]] | None = None
     started_at: datetime
     ended_at: datetime
     #: from started_at to the first piece of a streamed answer
@@ -170,6 +173,7 @@ def _values(row: LiveRow) -> dict[str, object]:
         "started_at": row.started_at,
         "ended_at": row.ended_at,
         "first_token_ms": row.first_token_ms,
+        "failed_attempts": row.failed_attempts,
         "model_called": row.model_called or row.model,
         "request": row.request,
         "response": row.response,
@@ -209,6 +213,7 @@ _COLUMNS = {
     "ended_at": "timestamptz",
     "first_token_ms": "int",
     "model_called": "text",
+    "failed_attempts": "jsonb",
 }
 _NAMES = ", ".join(_COLUMNS)
 

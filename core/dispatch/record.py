@@ -13,16 +13,17 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
+import orjson
 from psycopg.rows import DictRow
 
-from core import db, partitions
+from core import db, failed_calls, partitions
 from core.batches import ending
 from core.dispatch import lanes
 from core.dispatch.lanes import LaneFacts
 from core.ids import BLOCK_BITS
 from core.logbook import bodies
 from core.pg_arrays import Documents, numbers, texts
-from core.providers.types import Usage
+from core.providers.types import Failure, Usage
 from core.rollup import Key, Sums, hour_of
 from core.states import FailureReason, RowStatus
 
@@ -61,6 +62,8 @@ class Again:
     #: 1 if a call was made, 0 if it was held back before
     attempts: int
     strike: bool
+    #: why its call failed, for its log; None: no call was made
+    failure: Failure | None = None
 
 
 def record(ended: Sequence[Ended], again: Sequence[Again] = ()) -> set[int]:
@@ -135,6 +138,9 @@ def _put_back(connection: db.RawConnection, again: Sequence[Again]) -> None:
             "delays": [row.delay_seconds for row in again],
             "attempts": [row.attempts for row in again],
             "strikes": [int(row.strike) for row in again],
+            "failures": [
+                None if row.failure is None else orjson.dumps(failed_calls.why(row.failure)).decode() for row in again
+            ],
         },
     )
 
@@ -246,13 +252,15 @@ INSERT INTO completion_response (completion_id, created_at, tenant_id, body)
 SELECT * FROM unnest(%(ids)s::bigint[], %(times)s::timestamptz[], %(tenants)s::uuid[], %(bodies)s::text[])
 """
 
-_PUT_BACK = """
+_PUT_BACK = f"""
 UPDATE lease SET due_at = now() + make_interval(secs => back.delay), rung_at = NULL, call_started_at = NULL,
-                 worker_id = NULL, attempts = lease.attempts + back.attempts, strikes = lease.strikes + back.strike
-FROM unnest(%(ids)s::bigint[], %(fences)s::int[], %(delays)s::float8[], %(attempts)s::int[], %(strikes)s::int[])
-     AS back (id, fence, delay, attempts, strike)
+                 worker_id = NULL, attempts = lease.attempts + back.attempts, strikes = lease.strikes + back.strike,
+                 failures = CASE WHEN back.failure IS NULL THEN lease.failures
+                                 ELSE {failed_calls.appended("back.failure::jsonb")} END
+FROM unnest(%(ids)s::bigint[], %(fences)s::int[], %(delays)s::float8[], %(attempts)s::int[], %(strikes)s::int[],
+            %(failures)s::text[]) AS back (id, fence, delay, attempts, strike, failure)
 WHERE lease.completion_id = back.id AND lease.fence = back.fence AND lease.rung_at IS NOT NULL
-"""
+"""  # noqa: S608 (an expression of ours)
 
 _END = """
 WITH outcome AS (
@@ -266,7 +274,7 @@ WITH outcome AS (
 ), gone AS (
     DELETE FROM lease USING outcome o
     WHERE lease.completion_id = o.id AND (lease.fence = o.fence OR o.status = 'succeeded')
-    RETURNING lease.completion_id AS id, lease.call_started_at, lease.reserved_usd
+    RETURNING lease.completion_id AS id, lease.call_started_at, lease.reserved_usd, lease.failures
 )
 UPDATE {partition} c SET
     status = o.status, attempts = o.attempts, model = coalesce(o.model, c.model), model_called = c.model,
@@ -274,7 +282,7 @@ UPDATE {partition} c SET
     output_tokens = o.output, cached_tokens = o.cached, cache_write_tokens = o.written, reasoning_tokens = o.reasoning,
     cost_usd = o.cost, list_cost_usd = o.list_cost, price_version = o.version, error_type = o.reason,
     error_message = o.message, provider_status = o.provider_status, request_id = o.request_id,
-    started_at = gone.call_started_at, ended_at = now()
+    started_at = gone.call_started_at, ended_at = now(), failed_attempts = gone.failures
 FROM outcome o JOIN gone ON gone.id = o.id
 WHERE c.id = gone.id AND c.status = 'pending'
 RETURNING c.id, gone.reserved_usd, c.processing, c.ended_at,

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 
-from core import db, partitions, webhooks
+from core import db, failed_calls, partitions, webhooks
 from core.batches import ending
 from core.dispatch.doorbell import SLICE_ROWS, Slice
 from core.dispatch.record import Ended, record_in
@@ -243,13 +243,17 @@ FOR UPDATE SKIP LOCKED
 
 # Rows in hand when a worker died are tried again at moments apart, and while some of them were in hand at a crash
 # before only those are blamed: so a row that kills its workers soon stands alone.
-_BACK = """
+_DIED = """jsonb_build_object(
+    'type', 'worker_crashed', 'message', 'the worker stopped during this call, whose outcome is unknown',
+    'provider_status', NULL)"""
+_BACK = f"""
     due_at = now() + make_interval(secs => random() * 3 * (lease.crashes + 1) ^ 2),
     rung_at = NULL, call_started_at = NULL, worker_id = NULL, fence = lease.fence + 1, attempts = lease.attempts + 1,
     crashes = lease.crashes + (lease.crashes > 0 OR lease.worker_id NOT IN (
         SELECT suspect.worker_id FROM lease suspect WHERE suspect.crashes > 0 AND suspect.worker_id IS NOT NULL
-    ))::int
-"""
+    ))::int,
+    failures = CASE WHEN lease.call_started_at IS NULL THEN lease.failures ELSE {failed_calls.appended(_DIED)} END
+"""  # noqa: S608 (an expression of ours)
 _BACK_RETURNING = """
 RETURNING lease.completion_id, lease.fence, lease.created_at, lease.batch_id, lease.attempts,
     lease.crashes >= %(max_crashes)s AS poison,

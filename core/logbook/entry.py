@@ -21,7 +21,7 @@ COLUMNS = (
     "c.id, c.created_at, c.batch_id, c.custom_id, c.status, c.processing, c.model_requested, c.model, c.model_called,"
     " c.provider, c.request_id, c.request_sha256, c.input_tokens, c.output_tokens, c.cached_tokens, c.reasoning_tokens,"
     " c.cost_usd, c.list_cost_usd, c.price_version, c.attempts, c.error_type, c.error_message, c.provider_status,"
-    " c.started_at, c.ended_at, c.first_token_ms"
+    " c.started_at, c.ended_at, c.first_token_ms, c.failed_attempts"
 )
 
 
@@ -114,14 +114,27 @@ def _savings(row: dict[str, Any]) -> str | None:
 def _error(row: dict[str, Any]) -> dict[str, Any] | None:
     if row["error_type"] is None:
         return None
+    return _failure(row["error_type"], row["error_message"], row["provider_status"])
+
+
+def failed_attempts(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The calls of a completion that failed before the one that decided it, oldest first."""
+    return [
+        {
+            "provider": call.get("provider", row["provider"]),
+            "model": call.get("model", row["model_called"] or row["model"]),
+            "started_at": time_text(datetime.fromisoformat(call["started_at"])),
+            "ended_at": time_text(datetime.fromisoformat(call["ended_at"])),
+            "error": _failure(call["type"], call["message"], call["provider_status"]),
+        }
+        for call in row["failed_attempts"] or ()
+    ]
+
+
+def _failure(kind: str, message: str | None, provider_status: int | None) -> dict[str, Any]:
     try:
-        retryable = FailureReason(row["error_type"]).retryable
+        retryable = FailureReason(kind).retryable
     except ValueError:
         # Written by another version of the service.
         retryable = False
-    return {
-        "type": row["error_type"],
-        "message": row["error_message"] or "",
-        "provider_status": row["provider_status"],
-        "retryable": retryable,
-    }
+    return {"type": kind, "message": message or "", "provider_status": provider_status, "retryable": retryable}

@@ -13,7 +13,7 @@ from psycopg.rows import DictRow
 
 from core import db
 from core.errors import FieldError, InvalidInput, NotFound
-from core.logbook.entry import COLUMNS, Bodies, Position, log_object, position_of, public_id
+from core.logbook.entry import COLUMNS, Bodies, Position, failed_attempts, log_object, position_of, public_id
 from core.logbook.filters import Filter
 from core.logbook.search import Walk, bodies_of
 from core.principal import Principal
@@ -67,18 +67,20 @@ def one(principal: Principal, log_id: str) -> dict[str, Any]:
         if row is None:
             raise NotFound
         if row["ended_at"] is None:
-            # A row on its way has its count beside it.
+            # A row on its way has its calls beside it.
             lease = connection.execute(
-                "SELECT attempts FROM lease WHERE completion_id = %s AND tenant_id = %s",
+                "SELECT attempts, failures FROM lease WHERE completion_id = %s AND tenant_id = %s",
                 (row["id"], principal.tenant_id),
             ).fetchone()
             row["attempts"] = lease["attempts"] if lease else 0
+            row["failed_attempts"] = lease["failures"] if lease else None
     ((_, bodies),) = bodies_of(principal, [row])
     return {
         **log_object(row, bodies),
         "request": None if bodies.request is None else orjson.Fragment(bodies.request),
         "request_sha256": bytes(row["request_sha256"]).hex() if row["request_sha256"] else None,
         "price_version": row["price_version"],
+        "failed_attempts": failed_attempts(row),
     }
 
 

@@ -136,14 +136,15 @@ WITH outcome AS (
 ), gone AS (
     DELETE FROM lease USING outcome o
     WHERE lease.completion_id = o.id AND o.status = 'succeeded'
-    RETURNING lease.completion_id AS id, lease.call_started_at, lease.reserved_usd
+    RETURNING lease.completion_id AS id, lease.call_started_at, lease.reserved_usd, lease.failures
 )
 UPDATE {partition} c SET
     status = o.status, processing = 'native', attempts = o.attempts, model = coalesce(o.model, c.model),
     model_called = c.model, input_tokens = o.input, output_tokens = o.output, cached_tokens = o.cached,
     cache_write_tokens = o.written, reasoning_tokens = o.reasoning, cost_usd = o.cost, list_cost_usd = o.list_cost,
     price_version = o.version, error_type = o.reason, error_message = o.message, provider_status = o.provider_status,
-    request_id = o.request_id, started_at = %(sent_at)s, ended_at = now()
+    request_id = o.request_id, started_at = %(sent_at)s, ended_at = now(),
+    failed_attempts = gone.failures
 FROM outcome o LEFT JOIN gone ON gone.id = o.id
 WHERE c.id = o.id AND c.status = 'pending'
   AND (o.status = 'succeeded' OR NOT EXISTS (SELECT FROM lease WHERE lease.completion_id = o.id))

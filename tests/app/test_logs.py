@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from core.dispatch.record import record
+from core.dispatch import recover, workers
+from core.dispatch.record import Again, record
+from core.failed_calls import KEPT
 from core.ids import public
 from core.logbook import read, search
+from core.providers.types import Failure
+from core.states import FailureReason
 from tests.app.logged import Project, count, write_live
-from tests.core.dispatch.world import failed, succeeded
+from tests.core.dispatch.world import execute, failed, succeeded
 
 
 @pytest.fixture
@@ -78,6 +82,52 @@ def test_rows_of_a_batch_are_logged_from_their_acceptance(client: FlaskClient, p
     }
     assert (logs[2]["model"], logs[2]["model_answered"]) == ("gpt-4o-mini", "gpt-4o-mini-2024-07-18")
     assert logs[0]["prompt"] == [{"role": "user", "content": "2 + 2?"}]
+
+
+def test_one_log_shows_the_attempts_that_failed_before(client: FlaskClient, project: Project) -> None:
+    def one() -> Any:
+        (log,) = _logs(client, project)
+        return client.get(f"{project.logs}/{log['id']}", headers=project.headers).get_json()
+
+    def put_back(message: str) -> None:
+        (row,) = project.run()
+        failure = Failure(reason=FailureReason.OVERLOADED, message=message, provider_status=529)
+        record([], [Again(id=row.id, fence=row.fence, delay_seconds=0, attempts=1, strike=True, failure=failure)])
+
+    # given: a row of a batch whose first call was refused, and whose second was cut off with its worker
+    project.submit(1)
+    assert one()["failed_attempts"] == []
+    put_back("busy\0")
+    waiting = one()
+    project.run()
+    execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
+    assert recover.rescue_dead_workers() == 1
+    execute("UPDATE lease SET due_at = now()")
+    project.worker_id = workers.register(10)
+    # when: the third is answered
+    record([succeeded(project.run()[0])])
+    # then: its log says what became of each
+    ended = one()
+    assert (ended["status"], ended["error"]) == ("succeeded", None)
+    refused, died = ended["failed_attempts"]
+    assert waiting["failed_attempts"] == [refused]
+    assert refused["error"] == {"type": "overloaded", "message": "busy", "provider_status": 529, "retryable": True}
+    assert (refused["provider"], refused["model"]) == ("openai", "gpt-4o-mini")
+    assert refused["started_at"] <= refused["ended_at"] <= died["started_at"] <= died["ended_at"] <= ended["started_at"]
+    assert (died["error"]["type"], died["error"]["provider_status"]) == ("worker_crashed", None)
+
+
+def test_the_last_failed_attempts_are_kept(client: FlaskClient, project: Project) -> None:
+    project.submit(1)
+    for number in range(KEPT + 2):
+        (row,) = project.run()
+        failure = Failure(reason=FailureReason.RATE_LIMITED, message=f"no {number}", provider_status=429)
+        record([], [Again(id=row.id, fence=row.fence, delay_seconds=0, attempts=1, strike=False, failure=failure)])
+    record([failed(project.run()[0])])
+    (log,) = _logs(client, project)
+    one = client.get(f"{project.logs}/{log['id']}", headers=project.headers).get_json()
+    assert [call["error"]["message"] for call in one["failed_attempts"]] == [f"no {n}" for n in range(2, KEPT + 2)]
+    assert one["error"]["type"] == "invalid_request"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_a_completion_is_logged_before_it_is_given(principal: Principal, model: 
     answer = complete(principal, model=model)
 
     logged = row()
-    assert logged["status"] == "succeeded"
+    assert (logged["status"], logged["failed_attempts"]) == ("succeeded", None)
     assert orjson.loads(logged["response"]) == answer
     assert logged["input_tokens"] == answer["usage"]["prompt_tokens"]
     assert float(answer["cost_usd"]) == float(logged["cost_usd"]) > 0
@@ -109,7 +109,14 @@ def test_what_is_transient_is_tried_again(principal: Principal, simulator: Simul
 
     assert complete(principal)["provider"] == "openai"
 
-    assert row()["attempts"] == 3
+    logged = row()
+    assert logged["attempts"] == 3
+    # and why each of the calls before has failed
+    calls = logged["failed_attempts"]
+    assert [(call["model"], call["type"], call["provider_status"]) for call in calls] == [
+        ("gpt-4o-mini", "provider_error", 500)
+    ] * 2
+    assert calls[0]["started_at"] < calls[0]["ended_at"] < calls[1]["started_at"]
 
 
 def test_the_last_failure_is_what_the_caller_hears(principal: Principal, simulator: SimulatorHandle) -> None:
@@ -119,7 +126,10 @@ def test_the_last_failure_is_what_the_caller_hears(principal: Principal, simulat
         complete(principal)
 
     assert (caught.value.reason, caught.value.provider_status) == ("provider_error", 500)
-    assert (row()["status"], row()["error_type"]) == ("failed", "provider_error")
+    logged = row()
+    assert (logged["status"], logged["error_type"], logged["attempts"]) == ("failed", "provider_error", 3)
+    # The last one is the row's own error.
+    assert len(logged["failed_attempts"]) == 2
 
 
 @pytest.mark.parametrize("make", [lambda p, **c: complete(p, **c), lambda p, **c: list(stream(p, **c))])
@@ -131,7 +141,10 @@ def test_a_fallback_answers_when_the_first_is_out_of_quota(
 
     make(principal, model="fast")
 
-    assert (row()["provider"], row()["model_requested"], row()["status"]) == ("anthropic", "fast", "succeeded")
+    logged = row()
+    assert (logged["provider"], logged["model_requested"], logged["status"]) == ("anthropic", "fast", "succeeded")
+    (failed,) = logged["failed_attempts"]
+    assert (failed["provider"], failed["model"], failed["type"]) == ("openai", "gpt-4o-mini", "quota_exhausted")
 
 
 #: what a provider that is down does, and what one does to a wrong request; each meets a model of its own

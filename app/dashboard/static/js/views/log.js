@@ -6,7 +6,7 @@ import { count, milliseconds, time } from "../format.js";
 import { textOf } from "../messages.js";
 import { money, some, sum } from "../money.js";
 import { keys } from "../session.js";
-import { badge, figure, figures, titled } from "../widgets.js";
+import { badge, figure, figures, table, titled } from "../widgets.js";
 
 export async function log({ main, params, signal }) {
   const path = { tenant_id: keys().tenantId, project_id: keys().projectId, log_id: params.id };
@@ -29,6 +29,7 @@ export async function log({ main, params, signal }) {
       figure("Call took", milliseconds(found.duration_ms), found.time_to_first_token_ms === null ? "the last attempt"
         : `first token after ${milliseconds(found.time_to_first_token_ms)}`),
       figure("Attempts", count(found.attempts), "calls to providers")),
+    attempts(found.failed_attempts),
     h("dl", { class: "pairs" }, [
       ["Created", time(found.created_at)], ["Last call started", time(found.started_at)], ["Ended", time(found.ended_at)],
       ["Request id", found.request_id ?? "–"], ["Prices of", found.price_version ?? "–"],
@@ -40,6 +41,15 @@ function errorOf(error) {
   return h("div", { class: "error" }, h("p", null, h("code", null, error.type), ` ${error.message}`),
     h("p", { class: "note" }, error.provider_status ? `The provider answered ${error.provider_status}. ` : null,
       error.retryable ? "The same request may succeed later." : "The same request would fail again."));
+}
+
+function attempts(failed) {
+  if (failed.length === 0) return null;
+  return h("section", null, h("h2", null, "Attempts that failed before"), table("Attempts that failed before", [
+    ["Started", (call) => time(call.started_at)], ["Ended", (call) => time(call.ended_at)],
+    ["Provider", (call) => call.provider], ["Model", (call) => call.model],
+    ["Why", (call) => [h("code", null, call.error.type), ` ${call.error.message}`]],
+  ], failed));
 }
 
 function bodies(found) {
