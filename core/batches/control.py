@@ -243,12 +243,14 @@ def _locked(connection: db.RawConnection, principal: Principal, batch_id: UUID) 
     return row
 
 
-# Both sides have the range: see core/batches/results.py.
+# The page is cut first: see core/batches/results.py.
 _AGAIN = """
 SELECT c.id, c.custom_id, r.body
-FROM {completion} c
-JOIN {request} r ON r.completion_id = c.id AND r.completion_id >= %(first)s AND r.completion_id < %(last)s
-WHERE c.tenant_id = %(tenant)s AND c.id >= %(first)s AND c.id < %(last)s
-  AND c.status = ANY(%(wanted)s)
-ORDER BY c.id LIMIT 1000
+FROM (
+    SELECT id, custom_id FROM {completion}
+    WHERE tenant_id = %(tenant)s AND id >= %(first)s AND id < %(last)s AND status = ANY(%(wanted)s)
+    ORDER BY id LIMIT 1000
+) c
+JOIN {request} r ON r.completion_id = c.id
+ORDER BY c.id
 """

@@ -122,18 +122,20 @@ class _Ended:
     response: str | None
 
 
-# The ids of a lane are one range of the primary key. The columns stand in the order of _Ended's fields.
-# Both sides have the range: a merge join would read the answers from the partition's first on, for every page.
+# The ids of a lane are one range of the primary key. The columns stand in the order of _Ended's fields. The page is cut
+# before its answers are looked up: with the limit outside, the planner has merged the page with all answers from the
+# partition's first on, for each page anew.
 _PAGE = """
 SELECT c.id, custom_id, status, c.model, provider, processing, attempts, encode(request_sha256, 'hex'),
        input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_usd::text,
        error_type, error_message, provider_status, started_at::text, ended_at::text, response.body
-FROM {completion} AS c
+FROM (
+    SELECT * FROM {completion}
+    WHERE tenant_id = %(tenant)s AND id >= %(first)s AND id < %(end)s AND status <> 'pending'
+    ORDER BY id LIMIT %(limit)s
+) AS c
 LEFT JOIN {response} AS response ON response.completion_id = c.id AND response.tenant_id = c.tenant_id
-     AND response.completion_id >= %(first)s AND response.completion_id < %(end)s
-WHERE c.tenant_id = %(tenant)s AND c.id >= %(first)s AND c.id < %(end)s AND c.status <> 'pending'
 ORDER BY c.id
-LIMIT %(limit)s
 """
 
 

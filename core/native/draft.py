@@ -120,7 +120,7 @@ def _rows(shard: Shard, order: Ids | None, pause: Callable[[], None]) -> Iterato
                     completion=partitions.holding(connection, "completion", shard.created_at),
                     request=partitions.holding(connection, "completion_request", shard.created_at),
                 ),
-                {"first": at, "end": shard.end_id, "limit": PAGE_ROWS},
+                (at, shard.end_id, PAGE_ROWS),
             ).fetchall()
         for row in page:
             yield row["id"], orjson.loads(row["body"])
@@ -130,11 +130,12 @@ def _rows(shard: Shard, order: Ids | None, pause: Callable[[], None]) -> Iterato
         pause()
 
 
-# Both sides have the range: see core/batches/results.py.
+# The page is cut first: see core/batches/results.py.
 _PENDING = """
-SELECT c.id, r.body FROM {completion} c
-JOIN {request} r ON r.completion_id = c.id AND r.completion_id >= %(first)s AND r.completion_id < %(end)s
-WHERE c.id >= %(first)s AND c.id < %(end)s AND c.status = 'pending'
-  AND NOT EXISTS (SELECT FROM lease WHERE lease.completion_id = c.id)
-ORDER BY c.id LIMIT %(limit)s
+SELECT c.id, r.body FROM (
+    SELECT id FROM {completion} c WHERE c.id >= %s AND c.id < %s AND c.status = 'pending'
+      AND NOT EXISTS (SELECT FROM lease WHERE lease.completion_id = c.id)
+    ORDER BY c.id LIMIT %s
+) c JOIN {request} r ON r.completion_id = c.id
+ORDER BY c.id
 """

@@ -178,9 +178,8 @@ def _sizes(connection: RawConnection, lane: NativeLane) -> Iterable[tuple[int, i
             # The length of a long text is in its head: it is not read for this.
             f"SELECT octet_length(r.body) AS size, c.estimated_input_tokens AS i, c.estimated_output_tokens AS o"  # noqa: S608
             f" FROM {completion} c JOIN {request} r ON r.completion_id = c.id"
-            " AND r.completion_id >= %(first)s AND r.completion_id < %(end)s"
-            " WHERE c.id >= %(first)s AND c.id < %(end)s ORDER BY c.id",
-            {"first": at, "end": min(at + PAGE_ROWS, end)},
+            " WHERE c.id >= %s AND c.id < %s ORDER BY c.id",
+            (at, min(at + PAGE_ROWS, end)),
         ).fetchall()
         if not page:
             return
