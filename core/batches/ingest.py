@@ -156,10 +156,7 @@ class _Writer:
         seen: set[str] = set()
         taken = [row for row in chunk if row.custom_id in seen or seen.add(row.custom_id)]  # type: ignore[func-returns-value]
         if self.total:
-            earlier = self.connection.execute(
-                "SELECT custom_id FROM completion WHERE batch_id = %s AND created_at = %s AND custom_id = ANY(%s)",
-                (self.batch_id, self.created_at, list(seen)),
-            )
+            earlier = self.connection.execute(_TAKEN, (list(seen), self.batch_id, self.created_at))
             if before := {row["custom_id"] for row in earlier}:
                 taken = [row for row in chunk if row.custom_id in before or row in taken]
         return taken
@@ -259,6 +256,14 @@ def new_block(connection: db.RawConnection) -> int:
     assert row is not None
     return int(row["block"])
 
+
+# One look into the unique index for each. As `custom_id = ANY(...)` it was a filter over all rows of the batch so far
+# wherever the planner, which cannot know of rows that are not committed, took them for few.
+_TAKEN = """
+SELECT given.custom_id FROM unnest(%s::text[]) AS given (custom_id), LATERAL (
+    SELECT FROM completion c WHERE c.batch_id = %s AND c.custom_id = given.custom_id AND c.created_at = %s LIMIT 1
+) AS earlier
+"""
 
 _COPY_COMPLETION = (
     "COPY completion (id, created_at, tenant_id, project_id, batch_id, custom_id, model_requested, model, provider,"
