@@ -1,7 +1,6 @@
 """Claim, start, record: each row runs and ends once, whatever arrives twice, late or out of order."""
 
 import threading
-import time
 from decimal import Decimal
 
 import pytest
@@ -266,17 +265,23 @@ def test_who_is_dead_is_not_believed_of_a_database_that_stood_still(monkeypatch:
     with db.connection() as connection:
         connection.execute("LOCK TABLE worker")
         asking.start()
-        wait_until(_somebody_waits_for_a_lock, 10)
-        time.sleep(0.06)
+        wait_until(_somebody_has_waited_for_a_lock, 10)
     asking.join()
     # then: it counts when the answer comes at once
     monkeypatch.setattr(recover, "STALE_SECONDS", 5.0)
     assert (found, recover.rescue_dead_workers()) == ([0], 1)
 
 
-def _somebody_waits_for_a_lock() -> bool:
+def _somebody_has_waited_for_a_lock() -> bool:
+    """For longer than the answer may take."""
     with db.connection() as connection:
-        return bool(connection.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall())
+        return bool(
+            connection.execute(
+                "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                " AND clock_timestamp() - query_start > make_interval(secs => %s)",
+                (2 * recover.STALE_SECONDS,),
+            ).fetchall()
+        )
 
 
 def test_a_closed_window_expires_what_has_not_started() -> None:
