@@ -7,7 +7,7 @@ from typing import Any
 from core.batches.read import time_text
 from core.identity import NewKey
 from core.ids import public
-from core.tables import ApiKey, Project, Tenant
+from core.tables.tenants import ApiKey, Project, Tenant
 
 
 def tenant(row: Tenant) -> dict[str, Any]:

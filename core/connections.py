@@ -18,7 +18,8 @@ from core.loaded_connections import LoadedConnection, as_object, forget, load, r
 from core.principal import Principal
 from core.secret import Secret
 from core.states import ProviderType
-from core.tables import Connection, Project
+from core.tables.connections import Connection
+from core.tables.tenants import Project
 
 # What calls need of a connection belongs to the same subject.
 __all__ = [

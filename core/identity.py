@@ -16,7 +16,7 @@ from core.errors import Conflict, NotFound, Unauthenticated
 from core.principal import Principal
 from core.secret import Secret
 from core.short_cache import ShortCache
-from core.tables import ApiKey, Project, Tenant
+from core.tables.tenants import ApiKey, Project, Tenant
 
 #: How long the answer to a set of credentials is trusted, in seconds. With the grace it bounds how long a revoked key
 #: still works in another process.

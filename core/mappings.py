@@ -15,7 +15,8 @@ from core.errors import InvalidInput, NotFound
 from core.ids import public
 from core.principal import Principal
 from core.states import ProviderType
-from core.tables import Connection, ModelMapping, Project
+from core.tables.connections import Connection, ModelMapping
+from core.tables.tenants import Project
 from core.text_input import Problems, is_storable
 
 MAX_NAME = 200

@@ -8,8 +8,6 @@ from alembic import context
 from sqlalchemy import create_engine, pool, text
 from sqlmodel import SQLModel
 
-import core.file_tables
-import core.native_tables
 import core.tables  # noqa: F401  (fills the metadata)
 from core.sessions import driver_url
 from core.settings import settings

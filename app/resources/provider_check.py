@@ -13,7 +13,7 @@ from core.providers import adapter_for
 from core.providers.anthropic import VERSION
 from core.providers.types import Failure
 from core.states import ProviderType
-from core.tables import Connection
+from core.tables.connections import Connection
 
 TIMEOUT_SECONDS = 15.0
 MAX_ANSWER_BYTES = 4 << 20

@@ -15,7 +15,7 @@ from core.batches.read import time_text
 from core.errors import AddressRefused, Conflict, InvalidInput, NotFound
 from core.ids import new_id, public
 from core.principal import Principal
-from core.tables import WebhookEndpoint
+from core.tables.webhooks import WebhookEndpoint
 from core.text_input import Problems
 from core.webhooks import outbox, signing
 

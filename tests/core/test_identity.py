@@ -14,7 +14,7 @@ from core import db, identity
 from core.errors import Conflict, NotFound, Unauthenticated
 from core.ids import new_id, public
 from core.short_cache import ShortCache
-from core.tables import Project
+from core.tables.tenants import Project
 
 
 @pytest.fixture(autouse=True)

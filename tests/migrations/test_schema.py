@@ -8,8 +8,6 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlmodel import SQLModel
 
-import core.file_tables
-import core.native_tables
 import core.tables  # noqa: F401  (fills the metadata)
 from core import db, migrate
 from core.sessions import driver_url

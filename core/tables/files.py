@@ -1,4 +1,4 @@
-"""The tables of uploaded files, and of what links a batch to the file that it was made of."""
+"""Uploaded files, and what links a batch to the file that it was made of."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Index, LargeBinary, Text, Uuid, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, LargeBinary, Uuid
 from sqlmodel import Field, SQLModel
 
-import core.tables  # noqa: F401  (the names of constraints, and `batch` for the foreign key)
 from core.ids import new_id
+from core.tables.columns import json_column, text_column, time_column
 
 
 class StoredFile(SQLModel, table=True):
@@ -21,14 +20,12 @@ class StoredFile(SQLModel, table=True):
     id: UUID = Field(default_factory=new_id, primary_key=True)
     tenant_id: UUID = Field()
     project_id: UUID = Field()
-    filename: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=text("''")))
-    purpose: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=text("''")))
+    filename: str = text_column(default="")
+    purpose: str = text_column(default="")
     #: null while it is being uploaded: nobody sees it then
     size_bytes: int | None = Field(default=None, sa_column=Column(BigInteger))
-    created_at: datetime = Field(
-        default=None, sa_column=Column(DateTime(timezone=True), nullable=False, server_default=text("now()"))
-    )
-    expires_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True)))
+    created_at: datetime = time_column(default=True)
+    expires_at: datetime | None = time_column(nullable=True)
 
     __table_args__ = (Index("file_list", "project_id", "id"),)
 
@@ -51,7 +48,7 @@ class BatchSource(SQLModel, table=True):
     tenant_id: UUID = Field()
     #: the file may have been deleted since
     file_id: UUID = Field()
-    endpoint: str = Field(sa_column=Column(Text, nullable=False))
-    completion_window: str = Field(sa_column=Column(Text, nullable=False))
+    endpoint: str = text_column()
+    completion_window: str = text_column()
     #: what was wrong with the file, if the batch failed for that
-    errors: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSONB))
+    errors: list[dict[str, Any]] | None = json_column(nullable=True)
