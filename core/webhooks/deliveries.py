@@ -1,7 +1,8 @@
-"""The log of webhook deliveries: every attempt with what the receiver said, and sending one again."""
+"""The log of webhook deliveries: every attempt with what the receiver said; sending one again; how long it is kept."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from core.ids import public
 from core.principal import Principal
 
 STATUSES = ("pending", "delivered", "failed")
+#: How long deliveries that have ended are kept.
+KEEP_DAYS = 30
 
 
 def page(
@@ -91,6 +94,17 @@ def resend(principal: Principal, delivery_id: UUID) -> dict[str, Any]:
     return get(principal, delivery_id)
 
 
+def forget_old(connection: db.RawConnection, limit: int = 10_000) -> bool:
+    """Remove deliveries older than KEEP_DAYS that have ended, with their attempts, and secrets that ran out.
+
+    At most `limit` of them; True if there may be more.
+    """
+    oldest = UUID(int=int((datetime.now(UTC).timestamp() - KEEP_DAYS * 86400) * 1000) << 80)
+    connection.execute("DELETE FROM webhook_secret WHERE expires_at < now()")
+    row = connection.execute(_FORGET, {"oldest": oldest, "limit": limit}).fetchone()
+    return row is not None and row["gone"] >= limit
+
+
 def _one(connection: db.RawConnection, principal: Principal, delivery_id: UUID) -> dict[str, Any]:
     row = connection.execute(
         "SELECT * FROM webhook_delivery WHERE id = %s AND tenant_id = %s AND project_id = %s",
@@ -133,3 +147,16 @@ def _shown(row: dict[str, Any], attempts: list[dict[str, Any]]) -> dict[str, Any
         "delivered_at": time_text(row["delivered_at"]),
         "attempts": attempts,
     }
+
+
+# Ids begin with the time they were made at.
+_FORGET = """
+WITH gone AS (
+    DELETE FROM webhook_delivery WHERE id IN (
+        SELECT id FROM webhook_delivery WHERE id < %(oldest)s AND status <> 'pending' ORDER BY id LIMIT %(limit)s
+    ) RETURNING id
+), attempts AS (
+    DELETE FROM webhook_attempt USING gone WHERE webhook_attempt.delivery_id = gone.id
+)
+SELECT count(*) AS gone FROM gone
+"""

@@ -17,7 +17,7 @@ from core.ids import new_id, public
 from core.principal import Principal
 from core.tables.webhooks import WebhookEndpoint
 from core.text_input import Problems
-from core.webhooks import outbox, signing
+from core.webhooks import health, outbox, signing
 
 MAX_ENDPOINTS = 20
 
@@ -88,7 +88,7 @@ def delete(principal: Principal, endpoint_id: UUID) -> None:
         _lock(connection, principal, endpoint_id)
         connection.execute("DELETE FROM webhook_endpoint WHERE id = %s", (endpoint_id,))
         connection.execute("DELETE FROM webhook_secret WHERE endpoint_id = %s", (endpoint_id,))
-        outbox.drop_pending(connection, endpoint_id, "the endpoint was deleted")
+        health.drop_pending(connection, endpoint_id, "the endpoint was deleted")
 
 
 def test(principal: Principal, endpoint_id: UUID) -> UUID:
@@ -192,7 +192,7 @@ def _apply(connection: db.RawConnection, endpoint_id: UUID, wanted: dict[str, An
             (endpoint_id,),
         )
     elif wanted.get("enabled") is False:
-        outbox.disable(connection, endpoint_id, "by its owner")
+        health.disable(connection, endpoint_id, "by its owner")
 
 
 def _own(principal: Principal) -> SelectOfScalar[WebhookEndpoint]:

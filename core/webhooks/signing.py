@@ -20,7 +20,7 @@ from core.errors import NotFound
 from core.ids import new_id, public
 from core.principal import Principal
 from core.secret import Secret
-from core.webhooks.outbox import Delivery
+from core.webhooks.attempts import Delivery
 
 #: How long the old secret signs too after a rotation.
 OLD_SECRET_SECONDS = 86400

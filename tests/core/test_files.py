@@ -10,6 +10,7 @@ import pytest
 from core import db, file_batches, files, identity
 from core.errors import FieldError, InvalidInput, NotFound, TooLarge
 from core.file_batches import Part
+from core.file_batches.source import RequestLines
 from core.files import CHUNK_BYTES, Upload
 from core.identity import Principal
 
@@ -140,7 +141,7 @@ def test_ids_of_files_made_of_batches() -> None:
 
 def test_a_wrong_line_is_explained_in_the_vendors_words() -> None:
     lines = [b"[]", b'{"custom_id": "a", "url": "/v1/chat/completions", "body": {"model": "x"}}']
-    reader = file_batches._Lines(lines, file_batches.CHAT)
+    reader = RequestLines(lines, file_batches.CHAT)
 
     assert list(reader) == [b"-", {"temperature": None, "model": "x", "custom_id": "a"}]
     assert reader.explained(FieldError("", "empty", line=1)) == {

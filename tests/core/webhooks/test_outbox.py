@@ -22,7 +22,7 @@ from core.limits.types import Configured
 from core.secret import Secret
 from core.settings import settings
 from core.states import FailureReason
-from core.webhooks import deliveries, endpoints, outbox, signing
+from core.webhooks import attempts, deliveries, endpoints, outbox, signing
 from tests.core.dispatch.world import World, execute, succeeded
 from tests.e2e.receiver import Receiver
 from workers.webhook import deliver
@@ -230,7 +230,7 @@ def test_deliveries_are_given_up_after_the_last_wait(world: World) -> None:
     with Receiver(answers=[500] * 20) as receiver:
         world_batch = world.submit(1, webhook_url=receiver.url)
         control.pause(world.principal, world_batch)
-        for _ in range(len(outbox.BACKOFF_SECONDS) + 1):
+        for _ in range(len(attempts.BACKOFF_SECONDS) + 1):
             due_now()
             assert deliver_due() == 1
         due_now()
@@ -265,7 +265,7 @@ def test_one_receiver_holds_at_most_its_allowance(world: World) -> None:
     claimed = [delivery_id for delivery_id, _ in webhooks.claim_due()]
     by_url = Counter(found["url"] for found in log_of(world, limit=100) if parse("evt", found["id"]) in claimed)
     # then the slow one holds its allowance and the other one goes out
-    assert by_url == {"https://slow.example.com/": outbox.PER_RECEIVER, "https://quick.example.com/": 1}
+    assert by_url == {"https://slow.example.com/": attempts.PER_RECEIVER, "https://quick.example.com/": 1}
     assert webhooks.claim_due() == []
     # and a lease that ran out makes room again
     execute("UPDATE webhook_delivery SET lease_expires_at = now() - interval '1 s' WHERE id = %s", (claimed[0],))
@@ -298,7 +298,7 @@ def test_a_doorbell_that_was_lost_is_rung_again_soon_and_copies_deliver_once(wor
         assert webhooks.claim_due() == []
         execute(
             "UPDATE webhook_delivery SET lease_expires_at = lease_expires_at - make_interval(secs => %s)",
-            (outbox.RING_AGAIN_SECONDS,),
+            (attempts.RING_AGAIN_SECONDS,),
         )
         # when it is rung for again, and both copies arrive after all
         assert webhooks.claim_due() == [first]
@@ -380,7 +380,7 @@ def test_old_deliveries_are_forgotten(world: World) -> None:
     for _ in range(2):
         control.pause(world.principal, batch_id)
         control.resume(world.principal, batch_id)
-    old = UUID(int=new_id().int - ((outbox.KEEP_DAYS * 86400 + 60) * 1000 << 80))
+    old = UUID(int=new_id().int - ((deliveries.KEEP_DAYS * 86400 + 60) * 1000 << 80))
     execute(
         "UPDATE webhook_delivery SET id = %s, status = 'delivered'"
         " WHERE id = (SELECT id FROM webhook_delivery LIMIT 1)",
