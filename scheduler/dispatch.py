@@ -16,7 +16,7 @@ import psycopg
 import redis
 
 from core import budgets, db, limits, metrics_dispatch, pricing, tracing
-from core.dispatch import claim, recover
+from core.dispatch import claim, pauses
 from core.dispatch.claim import Flight, OpenLane
 from core.dispatch.doorbell import FIRST_SLICE_ROWS, SLICE_ROWS, DoorbellBroker, ring
 from core.limits import Configured, LimitKey
@@ -257,7 +257,7 @@ class Dispatcher:
                 and ceiling > lane.budget_left_usd
                 and not (lane.rung or lane.running or lane.due)
             ):
-                recover.pause_over_budget([lane.batch_id])
+                pauses.pause_over_budget([lane.batch_id])
         return reserved
 
     def _ring(self, lane: OpenLane, claimed: list[tuple[int, int]], *, first: bool) -> None:

@@ -9,7 +9,7 @@ import dramatiq
 import redis
 
 from core import budgets, db, files, idempotency, metrics_dispatch, webhooks
-from core.dispatch import recover
+from core.dispatch import pauses, rescue, sweep
 from core.dispatch.doorbell import DoorbellBroker, ring, ring_webhook
 from core.native import shards
 from core.settings import settings
@@ -38,7 +38,7 @@ class Rescue:
 
     def tick(self) -> float:
         judged = self._contact.steady_for(settings().worker_lease_seconds)
-        rows = recover.rescue_dead_workers() if judged else 0
+        rows = rescue.dead_workers() if judged else 0
         if rows:
             metrics_dispatch.WORKER_DEAD.inc(rows)
             log.warning("%d rows of dead workers are run again", rows)
@@ -46,10 +46,10 @@ class Rescue:
             self._overdue_at = time.monotonic() + 15
             with db.connection() as connection:
                 budgets.reconcile(connection)
-            if overdue := recover.rescue_overdue_calls():
+            if overdue := rescue.overdue_calls():
                 metrics_dispatch.CALL_OVERDUE.inc(overdue)
                 log.warning("%d calls outlived their deadline and are run again", overdue)
-        missed = recover.missed_doorbells()
+        missed = rescue.missed_doorbells()
         metrics_dispatch.RUNG_AGAIN.inc(sum(len(part.rows) for part in missed))
         try:
             ring(self._broker, missed)
@@ -60,11 +60,11 @@ class Rescue:
 
 def stops_and_windows() -> float:
     """Closes windows, pauses and resumes with connections and budgets, ends the rows of batches that were stopped."""
-    recover.expire_batches()
-    recover.pause_stopped_connections()
-    recover.resume_mended_connections()
+    sweep.expire_batches()
+    pauses.pause_stopped_connections()
+    pauses.resume_mended_connections()
     budgets.resume_funded()
-    return 0.0 if recover.sweep_stopped_batches() else SWEEP_SECONDS
+    return 0.0 if sweep.stopped_batches() else SWEEP_SECONDS
 
 
 class Webhooks:

@@ -15,20 +15,19 @@ import orjson
 import structlog
 
 from core import feedback, limits, loaded_connections, metrics_calls, metrics_dispatch, tracing
-from core.call import Called, call, priced
+from core.call import call
 from core.crypto import KeyProblem
 from core.dispatch import workers
+from core.dispatch.outcome import answered, unanswered, unstorable
 from core.dispatch.record import Again, Ended, record
 from core.dispatch.recorder import Recorder
 from core.dispatch.start import Started, start
 from core.errors import NotFound, Unavailable
-from core.ids import BLOCK_BITS, new_id, public
+from core.ids import BLOCK_BITS, public
 from core.limits import LimitKey
-from core.loaded_connections import LoadedConnection
 from core.providers.types import Failure, Success
-from core.retry import decide
 from core.settings import settings
-from core.states import Action, FailureReason, RowStatus
+from core.states import Action, FailureReason
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ class Executor:
             key=lambda outcome: outcome.id >> BLOCK_BITS,
             threads=_FLUSHES,
             size=_body_bytes,
-            instead=_unstorable,
+            instead=unstorable,
         )
         self._life = threading.Lock()
         self._turnstile = threading.Lock()
@@ -202,7 +201,7 @@ class Executor:
             return Again(id=row.id, fence=row.fence, delay_seconds=1.0, attempts=0, strike=False)
         except Exception as error:
             log.exception("row %d failed inside the service", row.id)
-            return _after(row, Failure(reason=FailureReason.INTERNAL, message=type(error).__name__), sent=True)
+            return unanswered(row, Failure(reason=FailureReason.INTERNAL, message=type(error).__name__), sent=True)
 
     def _outcome(self, row: Started) -> Ended | Again:
         key = LimitKey(row.connection_id, limits.family(row.model))
@@ -221,7 +220,7 @@ class Executor:
                 return Again(id=row.id, fence=row.fence, delay_seconds=KEYLESS_SECONDS, attempts=0, strike=False)
             if isinstance(error, Unavailable):
                 raise
-            return _after(row, Failure(reason=FailureReason.NOT_CONFIGURED, message="the provider was removed"))
+            return unanswered(row, Failure(reason=FailureReason.NOT_CONFIGURED, message="the provider was removed"))
         with tracing.call(metrics_calls.CHAT, row.provider, row.model) as span:
             called = call(
                 connection, row.model, orjson.loads(row.body), timeout_seconds=settings().call_timeout_seconds
@@ -230,10 +229,18 @@ class Executor:
         metrics_calls.called(row.provider, row.model, called.outcome, called.ended_at - called.started_at)
         feedback.report(key, reserved, called)
         if isinstance(called.outcome, Success):
-            return _ended(row, called, called.outcome, connection)
+            return answered(
+                called.outcome,
+                connection,
+                row_id=row.id,
+                fence=row.fence,
+                created_at=row.created_at,
+                batch_id=row.batch_id,
+                attempts=row.attempts + 1,
+            )
         if called.outcome.reason.action is Action.STOP_CONNECTION:
             loaded_connections.stop(connection, called.outcome.reason, called.outcome.message)
-        return _after(row, called.outcome, sent=called.sent)
+        return unanswered(row, called.outcome, sent=called.sent)
 
     def _write(self, outcomes: list[Ended | Again]) -> None:
         ended = [outcome for outcome in outcomes if isinstance(outcome, Ended)]
@@ -249,23 +256,6 @@ def _body_bytes(outcome: Ended | Again) -> int:
     return len(outcome.response or b"") if isinstance(outcome, Ended) else 0
 
 
-def _unstorable(outcome: Ended | Again) -> Ended | None:
-    """What is recorded of an answer that the database refuses: else its row would be called, and paid, again."""
-    if isinstance(outcome, Again) or outcome.status is not RowStatus.SUCCEEDED:
-        return None
-    return Ended(
-        id=outcome.id,
-        fence=outcome.fence,
-        created_at=outcome.created_at,
-        batch_id=outcome.batch_id,
-        status=RowStatus.FAILED,
-        attempts=outcome.attempts,
-        reason=FailureReason.INTERNAL,
-        message="the provider's answer could not be stored",
-        provider_status=outcome.provider_status,
-    )
-
-
 def _describe(span: tracing.Span, outcome: Ended | Again) -> None:
     """Say in a row's span what came of this try."""
     if isinstance(outcome, Again):
@@ -274,55 +264,3 @@ def _describe(span: tracing.Span, outcome: Ended | Again) -> None:
     span.set({"llm_service.status": outcome.status, "llm_service.request_id": outcome.request_id})
     if outcome.reason is not None:
         span.failed(outcome.reason)
-
-
-def _ended(row: Started, called: Called, success: Success, connection: LoadedConnection) -> Ended:
-    request_id = public("req", new_id())
-    price = priced(success, connection, request_id=request_id)
-    return Ended(
-        id=row.id,
-        fence=row.fence,
-        created_at=row.created_at,
-        batch_id=row.batch_id,
-        status=RowStatus.SUCCEEDED,
-        attempts=row.attempts + 1,
-        model=success.model,
-        usage=success.usage,
-        cost_usd=price.cost_usd,
-        list_cost_usd=price.list_cost_usd,
-        price_version=price.version,
-        response=price.body,
-        provider_status=200,
-        request_id=request_id,
-    )
-
-
-def _after(row: Started, failure: Failure, *, sent: bool = False) -> Ended | Again:
-    """What becomes of a row whose call failed: tried again, or ended."""
-    retry = decide(
-        failure.reason,
-        strikes=row.strikes,
-        attempts=row.attempts,
-        retry_after_seconds=failure.retry_after_seconds,
-    )
-    if retry is not None:
-        metrics_dispatch.RETRIES.labels(row.provider, failure.reason).inc()
-        return Again(
-            id=row.id,
-            fence=row.fence,
-            delay_seconds=retry.delay_seconds,
-            attempts=1 if sent else 0,
-            strike=retry.strike,
-            failure=failure,
-        )
-    return Ended(
-        id=row.id,
-        fence=row.fence,
-        created_at=row.created_at,
-        batch_id=row.batch_id,
-        status=RowStatus.FAILED,
-        attempts=row.attempts + 1,
-        reason=failure.reason,
-        message=failure.message,
-        provider_status=failure.provider_status,
-    )

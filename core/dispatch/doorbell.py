@@ -1,7 +1,7 @@
 """Doorbells: Dramatiq messages that tell a worker which rows, deliveries or shards wait for it: ids, never truth.
 
 A message that is lost, repeated, reordered or late changes nothing but time: the worker asks the database whether
-it may start (core/dispatch/start.py), and what nobody started is rung again (core/dispatch/recover.py).
+it may start (core/dispatch/start.py), and what nobody started is rung again (core/dispatch/rescue.py).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from psycopg.rows import DictRow
 
 from core import budgets, db, partitions, pricing
 from core.db import RawConnection
-from core.dispatch import recover
+from core.dispatch import pauses
 from core.dispatch.record import Ended
 from core.ids import BLOCK_BITS
 from core.native.record import end_rows
@@ -244,7 +244,7 @@ def _out_of_money(batch_id: UUID, batch: _Batch | None, cost_usd: Decimal) -> No
     if room is not None and room.closed_to(cost_usd):
         budgets.pause(batch_id, room, cost_usd)
     elif batch is not None and batch.budget_left_usd is not None:
-        recover.pause_over_budget([batch_id])
+        pauses.pause_over_budget([batch_id])
 
 
 def _as_held(shard: DictRow) -> Shard:

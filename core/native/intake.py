@@ -12,9 +12,8 @@ from collections.abc import Callable
 import psycopg
 
 from core import db, loaded_connections, metrics_native
-from core.call import priced
+from core.dispatch.outcome import answered
 from core.dispatch.record import Ended
-from core.ids import new_id, public
 from core.loaded_connections import LoadedConnection
 from core.native import shards
 from core.native.record import Wasted, end_rows
@@ -107,7 +106,16 @@ def _ended(shard: Shard, connection: LoadedConnection, result: RowResult) -> End
     """The end that a result means for its row; None if the row is to be answered otherwise."""
     assert result.row_id is not None
     if isinstance(result.outcome, Success):
-        return _answered(shard, connection, result.row_id, result.outcome)
+        return answered(
+            result.outcome,
+            connection,
+            row_id=result.row_id,
+            fence=0,
+            created_at=shard.created_at,
+            batch_id=shard.batch_id,
+            attempts=shard.rounds,
+            batch=True,
+        )
     failure = result.outcome
     if failure.reason.action is Action.STOP_CONNECTION:
         loaded_connections.stop(connection, failure.reason, shards.in_words(failure.message))
@@ -124,25 +132,4 @@ def _ended(shard: Shard, connection: LoadedConnection, result: RowResult) -> End
         reason=failure.reason,
         message=shards.in_words(failure.message),
         provider_status=failure.provider_status,
-    )
-
-
-def _answered(shard: Shard, connection: LoadedConnection, row_id: int, success: Success) -> Ended:
-    request_id = public("req", new_id())
-    price = priced(success, connection, request_id=request_id, batch=True)
-    return Ended(
-        id=row_id,
-        fence=0,
-        created_at=shard.created_at,
-        batch_id=shard.batch_id,
-        status=RowStatus.SUCCEEDED,
-        attempts=shard.rounds,
-        model=success.model,
-        usage=success.usage,
-        cost_usd=price.cost_usd,
-        list_cost_usd=price.list_cost_usd,
-        price_version=price.version,
-        response=price.body,
-        provider_status=200,
-        request_id=request_id,
     )

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from core import budgets, db, partitions, pricing
 from core.db import RawConnection
-from core.dispatch import recover
+from core.dispatch import pauses
 from core.ids import BLOCK_BITS, new_id
 from core.native.remote import size_limits
 from core.native.states import ShardState
@@ -86,7 +86,7 @@ def _out_of_money(lane: NativeLane, room: budgets.Room | None, cost_usd: Decimal
     if room is not None and room.closed_to(cost_usd):
         budgets.pause(lane.batch_id, room, cost_usd)
     elif lane.budget_left_usd is not None and cost_usd > lane.budget_left_usd and not lane.unfinished:
-        recover.pause_over_budget([lane.batch_id])
+        pauses.pause_over_budget([lane.batch_id])
 
 
 def _form(connection: RawConnection, lane: NativeLane, room: budgets.Room | None) -> _Gathered:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from core.dispatch import recover, workers
+from core.dispatch import rescue, workers
 from core.dispatch.record import Again, record
 from core.failed_calls import KEPT
 from core.ids import public
@@ -101,7 +101,7 @@ def test_one_log_shows_the_attempts_that_failed_before(client: FlaskClient, proj
     waiting = one()
     project.run()
     execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
-    assert recover.rescue_dead_workers() == 1
+    assert rescue.dead_workers() == 1
     execute("UPDATE lease SET due_at = now()")
     project.worker_id = workers.register(10)
     # when: the third is answered

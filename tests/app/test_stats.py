@@ -20,7 +20,7 @@ from prometheus_client import REGISTRY
 
 from core import stats_days
 from core.batches import control
-from core.dispatch import recover, workers
+from core.dispatch import rescue, sweep, workers
 from core.dispatch.record import Again, Ended, record
 from core.dispatch.start import Started
 from core.histogram import RELATIVE_ERROR
@@ -110,9 +110,9 @@ class _Faults:
             record(ended, again)
             if self._random.random() < 0.3:
                 execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
-                recover.rescue_dead_workers()
+                rescue.dead_workers()
                 self.project.worker_id = workers.register(1000)
-            recover.sweep_stopped_batches()
+            sweep.stopped_batches()
 
     def _outcome(self, row: Started, ended: list[Ended], again: list[Again]) -> None:
         what = self._random.random()
@@ -159,7 +159,7 @@ def test_all_books_agree_whatever_happened(
     record([faults._answer(row) for row in rows[:20]])
     control.cancel(project.principal, batches[2])
     execute("UPDATE batch SET expires_at = now() WHERE id = %s", (batches[3],))
-    recover.expire_batches()
+    sweep.expire_batches()
     record([failed(row) for row in rows[20:]])
     # when
     faults.run(batches)

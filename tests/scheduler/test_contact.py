@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.dispatch import recover
+from core.dispatch import rescue
 from scheduler import tasks
 from scheduler.contact import GAP_SECONDS, Contact
 
@@ -45,12 +45,12 @@ def test_a_gap_counts_from_its_end() -> None:
 @pytest.mark.parametrize(("steady", "asked"), [(True, 1), (False, 0)])
 def test_the_rescue_judges_no_worker_after_a_gap(monkeypatch: pytest.MonkeyPatch, steady: bool, asked: int) -> None:
     judged: list[int] = []
-    monkeypatch.setattr(recover, "rescue_dead_workers", lambda: judged.append(1) or 0)
-    monkeypatch.setattr(recover, "rescue_overdue_calls", lambda: 0)
-    monkeypatch.setattr(recover, "missed_doorbells", list)
+    monkeypatch.setattr(rescue, "dead_workers", lambda: judged.append(1) or 0)
+    monkeypatch.setattr(rescue, "overdue_calls", lambda: 0)
+    monkeypatch.setattr(rescue, "missed_doorbells", list)
     monkeypatch.setattr(tasks.budgets, "reconcile", lambda connection: 0)
     contact: Any = SimpleNamespace(steady_for=lambda seconds: steady)
-    rescue = tasks.Rescue(SimpleNamespace(), contact)  # type: ignore[arg-type]
-    rescue._overdue_at = float("inf")
-    rescue.tick()
+    task = tasks.Rescue(SimpleNamespace(), contact)  # type: ignore[arg-type]
+    task._overdue_at = float("inf")
+    task.tick()
     assert len(judged) == asked

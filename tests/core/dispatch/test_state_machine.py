@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 
 from core import db
 from core.batches import control
-from core.dispatch import recover, workers
+from core.dispatch import pauses, rescue, sweep, workers
 from core.dispatch.record import Again, Ended, record
 from core.dispatch.start import Started
 from core.errors import Conflict
@@ -86,13 +86,13 @@ class WayOfARow(RuleBasedStateMachine):
     @rule(which=pick)
     def window_closes(self, which: int) -> None:
         execute("UPDATE batch SET expires_at = now() WHERE id = %s", (self.batches[which % len(self.batches)],))
-        recover.expire_batches()
+        sweep.expire_batches()
 
     @precondition(lambda self: self.batches)
     @rule()
     def key_stops_working(self) -> None:
         execute("UPDATE connection SET state = 'stopped', stop_reason = 'quota_exhausted', stop_message = 'No credit.'")
-        recover.pause_stopped_connections()
+        pauses.pause_stopped_connections()
 
     # What the scheduler does.
 
@@ -103,12 +103,12 @@ class WayOfARow(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        recover.sweep_stopped_batches()
+        sweep.stopped_batches()
 
     @rule()
     def doorbells_are_missed(self) -> None:
         execute("UPDATE lease SET rung_at = now() - interval '1 hour' WHERE rung_at IS NOT NULL")
-        self.doorbells += [row for part in recover.missed_doorbells() for row in part.rows]
+        self.doorbells += [row for part in rescue.missed_doorbells() for row in part.rows]
 
     @rule()
     def time_passes(self) -> None:
@@ -198,7 +198,7 @@ class WayOfARow(RuleBasedStateMachine):
             "UPDATE worker SET lease_expires_at = now() - interval '1 second', draining = true WHERE id = %s",
             (self.workers[worker],),
         )
-        recover.rescue_dead_workers()
+        rescue.dead_workers()
         dead, self.workers[worker] = self.workers[worker], workers.register(100)
         before = len(self.doorbells)
         self.claim(1)
@@ -234,7 +234,7 @@ class WayOfARow(RuleBasedStateMachine):
         self.worker_dies(0)
         self.worker_dies(1)
         # What a dead worker held waits for a key that stopped meanwhile, until its owner resumes.
-        recover.pause_stopped_connections()
+        pauses.pause_stopped_connections()
         for batch_id in self.batches:
             if self._status(batch_id) == "paused":
                 control.resume(self.world.principal, batch_id)
@@ -243,7 +243,7 @@ class WayOfARow(RuleBasedStateMachine):
             self.time_passes()
             self.doorbells_are_missed()
             record([succeeded(row) for row in self.world.start({*self.doorbells, *self.world.claim()})])
-            while recover.sweep_stopped_batches():
+            while sweep.stopped_batches():
                 pass
         assert not leases()
         for batch_id in self.batches:
@@ -307,7 +307,7 @@ def test_two_outcomes_of_one_row_in_one_commit_count_once(first: Any, second: An
     batch_id = world.submit(1)
     late = world.run()[0]
     execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
-    recover.rescue_dead_workers()
+    rescue.dead_workers()
     execute("UPDATE lease SET due_at = now()")
     world.worker_id = workers.register(10)
     newer = world.run()[0]

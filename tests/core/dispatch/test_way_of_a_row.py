@@ -7,7 +7,7 @@ import pytest
 
 from core import db
 from core.batches import control
-from core.dispatch import recover, workers
+from core.dispatch import pauses, rescue, sweep, workers
 from core.dispatch.record import Again, record
 from core.settings import settings
 from core.states import FailureReason
@@ -94,7 +94,7 @@ def test_a_late_answer_of_a_row_that_runs_again_is_taken_and_the_second_is_not()
     batch_id = world.submit(1)
     late = world.run()[0]
     execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
-    assert recover.rescue_dead_workers() == 1
+    assert rescue.dead_workers() == 1
     execute("UPDATE lease SET due_at = now()")
     world.worker_id = workers.register(10)
     second = world.run()[0]
@@ -112,7 +112,7 @@ def test_a_late_failure_of_a_row_that_runs_again_is_dropped() -> None:
     world.submit(1)
     late = world.run()[0]
     execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
-    recover.rescue_dead_workers()
+    rescue.dead_workers()
     assert record([failed(late)]) == set()
     record([], [Again(id=late.id, fence=late.fence, delay_seconds=3600, attempts=1, strike=True)])
     assert leases()[0]["strikes"] == 0
@@ -135,7 +135,7 @@ def test_nothing_starts_after_a_cancel() -> None:
     assert world.start(claimed) == []
     assert world.claim() == []
     # then: what runs comes home, the rest is swept
-    while recover.sweep_stopped_batches():
+    while sweep.stopped_batches():
         pass
     assert batch_row(batch_id)["ended_at"] is None
     finish(running)
@@ -151,7 +151,7 @@ def test_a_row_that_started_while_it_was_being_swept_is_left_alone() -> None:
     claimed = world.claim()
     started = world.start(claimed[:1])
     execute("UPDATE batch SET status = 'cancelled', status_reason = 'cancelled'")
-    recover.sweep_stopped_batches()
+    sweep.stopped_batches()
     assert statuses(batch_id) == {"pending": 1, "cancelled": 1}
     finish(started)
     check_counters(batch_id)
@@ -161,11 +161,11 @@ def test_lost_doorbells_are_rung_again_under_the_same_fence() -> None:
     world = World()
     world.submit(3)
     claimed = world.claim()
-    assert recover.missed_doorbells() == []
+    assert rescue.missed_doorbells() == []
     execute("UPDATE lease SET rung_at = now() - interval '10 s'")
-    again = [tuple(row) for part in recover.missed_doorbells() for row in part.rows]
+    again = [tuple(row) for part in rescue.missed_doorbells() for row in part.rows]
     assert sorted(again) == sorted(claimed)
-    assert recover.missed_doorbells() == []
+    assert rescue.missed_doorbells() == []
     assert len(world.start(claimed)) == 3
 
 
@@ -175,20 +175,20 @@ def test_doorbells_do_not_pile_up_while_no_worker_lives() -> None:
     world.claim()
     execute("UPDATE lease SET rung_at = now() - interval '10 s'")
     execute("UPDATE worker SET lease_expires_at = now() - interval '1 s'")
-    assert recover.missed_doorbells() == []
+    assert rescue.missed_doorbells() == []
     workers.register(10)
-    assert len(recover.missed_doorbells()) == 1
+    assert len(rescue.missed_doorbells()) == 1
 
 
 def test_a_row_that_takes_its_workers_down_ends_as_worker_crashed() -> None:
     world = World()
     batch_id = world.submit(1)
-    for _ in range(recover.MAX_CRASHES):
+    for _ in range(rescue.MAX_CRASHES):
         world.worker_id = workers.register(10)
         execute("UPDATE lease SET due_at = now()")
         assert len(world.run()) == 1
         execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
-        recover.rescue_dead_workers()
+        rescue.dead_workers()
     assert batch_row(batch_id)["status"] == "failed"
     with_reason = statuses(batch_id)
     assert with_reason == {"failed": 1}
@@ -201,14 +201,14 @@ def test_a_row_that_was_not_in_hand_at_the_crash_before_is_not_blamed_for_the_ne
     claimed = world.claim()
     world.start(claimed[:1])
     execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
-    recover.rescue_dead_workers()
+    rescue.dead_workers()
     # when: the suspect runs again, beside another row, and its worker dies again
     execute("UPDATE lease SET due_at = now() WHERE due_at IS NOT NULL")
     world.worker_id = workers.register(10)
     world.start(claimed[1:])
     world.run()
     execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
-    recover.rescue_dead_workers()
+    rescue.dead_workers()
     assert [lease["crashes"] for lease in leases()] == [2, 0]
 
 
@@ -218,7 +218,7 @@ def test_a_project_may_ask_not_to_repeat_calls_of_unknown_outcome() -> None:
     claimed = world.claim()
     world.start(claimed[:1])
     execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
-    recover.rescue_dead_workers()
+    rescue.dead_workers()
     assert batch_row(batch_id)["failed"] == 1
     assert len(leases()) == 2
 
@@ -233,7 +233,7 @@ def test_leases_are_not_judged_for_the_time_the_database_was_down(
     world.run()
     execute("UPDATE worker SET lease_expires_at = now() - interval '1 s'")
     monkeypatch.setattr(settings(), "worker_lease_seconds", lease_seconds)
-    assert recover.rescue_dead_workers() == rescued
+    assert rescue.dead_workers() == rescued
 
 
 def test_a_worker_that_drains_is_not_judged_for_that_time_either_until_it_says_goodbye(
@@ -246,11 +246,11 @@ def test_a_worker_that_drains_is_not_judged_for_that_time_either_until_it_says_g
     workers.heartbeat(world.worker_id, 1, draining=True)
     execute("UPDATE worker SET lease_expires_at = now() - interval '1 s'")
     monkeypatch.setattr(settings(), "worker_lease_seconds", 1e6)
-    assert recover.rescue_dead_workers() == 0
+    assert rescue.dead_workers() == 0
     # when: it ends with a call left
     workers.retire(world.worker_id)
     # then
-    assert recover.rescue_dead_workers() == 1
+    assert rescue.dead_workers() == 1
 
 
 def test_who_is_dead_is_not_believed_of_a_database_that_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,17 +259,17 @@ def test_who_is_dead_is_not_believed_of_a_database_that_stood_still(monkeypatch:
     world.submit(1)
     world.run()
     execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
-    monkeypatch.setattr(recover, "STALE_SECONDS", 0.05)
+    monkeypatch.setattr(rescue, "STALE_SECONDS", 0.05)
     found: list[int] = []
-    asking = threading.Thread(target=lambda: found.append(recover.rescue_dead_workers()))
+    asking = threading.Thread(target=lambda: found.append(rescue.dead_workers()))
     with db.connection() as connection:
         connection.execute("LOCK TABLE worker")
         asking.start()
         wait_until(_somebody_has_waited_for_a_lock, 10)
     asking.join()
     # then: it counts when the answer comes at once
-    monkeypatch.setattr(recover, "STALE_SECONDS", 5.0)
-    assert (found, recover.rescue_dead_workers()) == ([0], 1)
+    monkeypatch.setattr(rescue, "STALE_SECONDS", 5.0)
+    assert (found, rescue.dead_workers()) == ([0], 1)
 
 
 def _somebody_has_waited_for_a_lock() -> bool:
@@ -279,7 +279,7 @@ def _somebody_has_waited_for_a_lock() -> bool:
             connection.execute(
                 "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
                 " AND clock_timestamp() - query_start > make_interval(secs => %s)",
-                (2 * recover.STALE_SECONDS,),
+                (2 * rescue.STALE_SECONDS,),
             ).fetchall()
         )
 
@@ -289,8 +289,8 @@ def test_a_closed_window_expires_what_has_not_started() -> None:
     batch_id = world.submit(5)
     running = world.start(world.claim(2)[:1])
     execute("UPDATE batch SET expires_at = now()")
-    assert recover.expire_batches() == 1
-    while recover.sweep_stopped_batches():
+    assert sweep.expire_batches() == 1
+    while sweep.stopped_batches():
         pass
     finish(running)
     batch = batch_row(batch_id)
@@ -305,7 +305,7 @@ def test_too_many_errors_stop_a_batch() -> None:
     record([failed(row) for row in rows[:15]] + [succeeded(row) for row in rows[15:20]])
     assert batch_row(batch_id)["status"] == "failed"
     assert world.claim() == []
-    while recover.sweep_stopped_batches():
+    while sweep.stopped_batches():
         pass
     finish(rows[20:])
     check_counters(batch_id)
@@ -331,7 +331,7 @@ def test_pause_and_resume() -> None:
     control.pause(world.principal, batch_id)
     assert world.claim() == []
     assert world.start(claimed) == []
-    recover.missed_doorbells()
+    rescue.missed_doorbells()
     assert all(lease["due_at"] is not None for lease in leases())
     control.resume(world.principal, batch_id)
     finish(world.run())
@@ -378,14 +378,14 @@ def test_a_stopped_connection_pauses_its_batches_and_a_mended_one_resumes_them()
         "UPDATE connection SET state = 'stopped', stop_reason = 'authentication_failed', stop_message = 'Bad key.'"
         " WHERE provider_type = 'openai'"
     )
-    assert recover.pause_stopped_connections() == 1
+    assert pauses.pause_stopped_connections() == 1
     batch = batch_row(batch_id)
     assert (batch["status"], batch["status_reason"]) == ("paused", "authentication_failed")
     assert "the openai key stopped working: Bad key." in batch["status_message"]
     assert batch_row(other)["status"] == "pending"
-    assert recover.resume_mended_connections() == 0
+    assert pauses.resume_mended_connections() == 0
     execute("UPDATE connection SET state = 'active'")
-    assert recover.resume_mended_connections() == 1
+    assert pauses.resume_mended_connections() == 1
     finish(world.run())
     assert batch_row(batch_id)["status"] == "completed"
     check_counters(batch_id)

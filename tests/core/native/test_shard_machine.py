@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 
 from core import db
 from core.batches import control
-from core.dispatch import recover, workers
+from core.dispatch import rescue, sweep, workers
 from core.dispatch.record import Again, record
 from core.dispatch.start import Started
 from core.errors import Conflict
@@ -90,7 +90,7 @@ class WayOfAShard(RuleBasedStateMachine):
     @rule(which=pick)
     def window_closes(self, which: int) -> None:
         execute("UPDATE batch SET expires_at = now() WHERE id = %s", (self.batches[which % len(self.batches)],))
-        recover.expire_batches()
+        sweep.expire_batches()
 
     # What the scheduler does.
 
@@ -111,7 +111,7 @@ class WayOfAShard(RuleBasedStateMachine):
     def look_after_stops(self) -> None:
         fallback.stop_shards()
         fallback.give_up_waiting()
-        recover.sweep_stopped_batches()
+        sweep.stopped_batches()
 
     @rule()
     def hand_back(self) -> None:
@@ -179,7 +179,7 @@ class WayOfAShard(RuleBasedStateMachine):
     @rule()
     def worker_dies(self) -> None:
         execute("UPDATE worker SET lease_expires_at = now() - interval '1 second', draining = true")
-        recover.rescue_dead_workers()
+        rescue.dead_workers()
         self.world.worker_id = workers.register(100)
 
     # What the provider does.

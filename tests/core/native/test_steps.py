@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
 
 from core import db, loaded_connections
+from core.dispatch.record import Ended
 from core.errors import NotFound
 from core.native import fallback, handback, intake, shards
 from core.native.drive import MAX_DEATHS
@@ -283,15 +285,15 @@ def test_results_that_take_their_workers_down_are_left(
     world.step()
     (made,) = provider.batches.values()
     provider.end(made)
-    killed, honest, poison = [], intake._answered, made.row_ids[1]
+    killed, honest, poison = [], intake.answered, made.row_ids[1]
 
-    def answered(*arguments: object) -> object:
-        if arguments[2] == poison:
+    def answered(*arguments: Any, row_id: int, **options: Any) -> Ended:
+        if row_id == poison:
             killed.append(poison)
             raise SystemExit
-        return honest(*arguments)  # type: ignore[arg-type]
+        return honest(*arguments, row_id=row_id, **options)
 
-    monkeypatch.setattr(intake, "_answered", answered)
+    monkeypatch.setattr(intake, "answered", answered)
     monkeypatch.setattr(intake, "CHUNK_ROWS", 1)
     # when worker after worker reads them
     for _ in range(10):
@@ -352,16 +354,16 @@ def test_an_answer_that_cannot_be_stored_does_not_keep_the_others(
     world.step()
     (made,) = provider.batches.values()
     bad = made.row_ids[2]
-    honest = intake._answered
+    honest = intake.answered
 
-    def answered(*arguments: object) -> object:
-        ended = honest(*arguments)  # type: ignore[arg-type]
+    def answered(*arguments: Any, **options: Any) -> Ended:
+        ended = honest(*arguments, **options)
         if ended.id == bad:
             ended.cost_usd = None
             ended.usage = answer(bad, output_tokens=1 << 40).outcome.usage  # type: ignore[union-attr]
         return ended
 
-    monkeypatch.setattr(intake, "_answered", answered)
+    monkeypatch.setattr(intake, "answered", answered)
     provider.end(made)
     world.step()
     assert statuses(batch_id) == {"succeeded": 4, "pending": 1}
