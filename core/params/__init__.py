@@ -10,7 +10,7 @@ from core.errors import FieldError
 from core.params.messages import MAX_ERRORS, NAME_RULE, check_messages, escape, is_name
 from core.params.tools import check_function_call, check_functions, check_tool_choice, check_tools
 
-__all__ = ["FIELDS", "MAX_ERRORS", "validate"]
+__all__ = ["FIELDS", "MAX_ERRORS", "check_model", "validate"]
 
 #: the longest model name; it is stored and indexed
 MAX_MODEL_CHARS = 256
@@ -80,7 +80,8 @@ def _unknown(field: str) -> str:
 # Checks of single fields; each is called with a value that is not null.
 
 
-def _model(value: Any, errors: list[FieldError]) -> None:
+def check_model(value: Any, errors: list[FieldError]) -> None:
+    """Add what is wrong with the name of a model, of a completion or of embeddings."""
     if type(value) is not str or not value:
         errors.append(FieldError("/model", "must be the name of a model"))
     elif len(value) > MAX_MODEL_CHARS:
@@ -229,7 +230,7 @@ def _prompt_cache_options(value: Any, errors: list[FieldError]) -> None:
 
 
 _SHARED: dict[str, Check] = {
-    "model": _model,
+    "model": check_model,
     "messages": _checked_later,
     "temperature": _number("temperature", 0, 2),
     "top_p": _number("top_p", 0, 1),

@@ -8,6 +8,7 @@ from typing import Any
 from core import tokens
 from core.catalogue import ModelInfo
 from core.errors import FieldError
+from core.params import check_model
 from core.states import ProviderType
 
 #: OpenAI's limit of inputs in one request
@@ -23,9 +24,10 @@ def asked_for(params: Mapping[str, Any]) -> bool:
 def validate(params: Mapping[str, Any]) -> list[FieldError]:
     """Everything wrong with a request for embeddings; empty if nothing is."""
     wrong = [FieldError(f"/{name[:64]}", "is not a known field") for name in params.keys() - _FIELDS]
-    name = params.get("model")
-    if not isinstance(name, str) or not name:
+    if params.get("model") is None:
         wrong.append(FieldError("/model", "is required: the name of a model, such as text-embedding-3-small"))
+    else:
+        check_model(params["model"], wrong)
     dimensions = params.get("dimensions")
     if dimensions is not None and (type(dimensions) is not int or dimensions < 1):
         wrong.append(FieldError("/dimensions", "must be an integer of at least 1"))

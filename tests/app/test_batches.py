@@ -81,6 +81,18 @@ def test_lines_with_options_in_the_query(client: FlaskClient, caller: Caller) ->
     assert found["request_counts"]["total"] == 2
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\tb", "a" * 257, "", 7])
+def test_the_model_of_embeddings_is_a_name_that_can_be_stored(client: FlaskClient, caller: Caller, name: Any) -> None:
+    # given: a server that may have models of any name
+    add_provider(client, caller, providerType="openai_compatible", name="own", baseUrl="http://127.0.0.1:9/v1")
+    # when
+    answered = _post_lines(client, caller, _lines({"model": name, "input": "x"}))
+    # then
+    assert answered.status_code == 400, answered.text
+    assert [found["pointer"] for found in answered.get_json()["errors"]] == ["/model"]
+    assert _count_batches() == 0
+
+
 def test_empty_lines_are_no_rows_and_count_as_lines(client: FlaskClient, caller: Caller) -> None:
     good = _lines(request_row("a"))
     made = _post_lines(client, caller, b"\n" + good.strip() + b"\n\r\n  \n")

@@ -51,6 +51,10 @@ def test_embeddings_that_cannot_be(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.embeddings.create(model="text-embedding-3-small", input=[])
     assert caught.value.param == "input"
+    # A name that no index of the statistics holds would keep every row beside it from being written.
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.embeddings.create(model="text-embedding-" + "x" * 5000, input="hello")
+    assert caught.value.param == "model"
 
 
 def test_a_batch_of_embeddings(caller: Client, client: openai.OpenAI) -> None:
