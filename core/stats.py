@@ -22,6 +22,9 @@ GROUPS = ("model", "provider", "status", "processing")
 MAX_POINTS = 2200
 #: What is shown when `from` is not given.
 DEFAULT_RANGE = timedelta(days=30)
+_EARLIEST = datetime.min.replace(tzinfo=UTC) + DEFAULT_RANGE
+#: Days are made one after the other, up to the one after the last.
+_LATEST = datetime.max.replace(tzinfo=UTC) - 2 * stats_days.DAY
 
 
 def read(
@@ -67,13 +70,10 @@ def read(
 
 
 def _range(since: datetime | None, until: datetime | None, interval: str) -> tuple[datetime, datetime]:
-    try:
-        end = (until or datetime.now(UTC)).astimezone(UTC)
-        if end != hour_of(end):
-            end = hour_of(end) + timedelta(hours=1)
-        first = hour_of(since or end - DEFAULT_RANGE)
-    except OverflowError:
-        raise InvalidInput([FieldError("?from", "is beyond the calendar")]) from None
+    end = _within_calendar(until or datetime.now(UTC), "?to")
+    if end != hour_of(end):
+        end = hour_of(end) + timedelta(hours=1)
+    first = hour_of(end - DEFAULT_RANGE if since is None else _within_calendar(since, "?from"))
     if first >= end:
         raise InvalidInput([FieldError("?from", "must be before `to`: nothing lies between them")])
     if (end - first) / INTERVALS[interval] > MAX_POINTS:
@@ -81,6 +81,17 @@ def _range(since: datetime | None, until: datetime | None, interval: str) -> tup
             [FieldError("?from", f"is more than {MAX_POINTS} {interval}s before `to`; ask for less, or for days")]
         )
     return first, end
+
+
+def _within_calendar(time: datetime, name: str) -> datetime:
+    """The time in UTC. Raises InvalidInput where the ranges around it would leave Python's years 1 to 9999."""
+    try:
+        found = time.astimezone(UTC)
+        if _EARLIEST <= found <= _LATEST:
+            return found
+    except OverflowError:
+        pass
+    raise InvalidInput([FieldError(name, "is beyond the calendar")])
 
 
 def _together(days: Iterable[Mapping[str, Sums]]) -> dict[str, Sums]:

@@ -44,9 +44,11 @@ class Walk:
             "project": principal.project_id,
         }
         self._tenant_id = principal.tenant_id
-        self._earliest = wanted.since or _FIRST
+        self._earliest = max(_FIRST, wanted.since or _FIRST)
         top = Position(wanted.until or datetime.now(UTC) + _CLOCKS, 0)
         self.position: Position | None = top if after is None else min(top, after)
+        if self.position.created_at < self._earliest:
+            self.position = None
         self._windows = [*_WINDOWS] if after else [_LAST_DAY, *_WINDOWS]
         self._scoped = wanted.batch_id is None
 

@@ -177,6 +177,22 @@ def test_from_and_to_are_times_of_creation(client: FlaskClient, project: Project
     assert [log["request_id"] for log in found] == ["2", "1"]
 
 
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("to=0001-01-02T00:00:00Z", 0),
+        ("to=0001-01-01T00:00:00%2B14:00", 0),
+        ("from=0001-01-01T00:00:00%2B14:00&to=0001-01-03T00:00:00Z", 0),
+        ("from=9999-12-31T23:59:59-12:00", 0),
+        ("from=0001-01-01T00:00:00%2B14:00", 1),
+        ("to=9999-12-31T23:59:59-12:00", 1),
+    ],
+)
+def test_times_at_either_end_of_the_calendar(client: FlaskClient, project: Project, query: str, count: int) -> None:
+    write_live(project.live_row())
+    assert len(_logs(client, project, query)) == count
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 def test_pages_hold_every_log_once_newest_first(client: FlaskClient, project: Project, limit: int) -> None:
     # given: two batches, whose rows share a time, and live completions around them
