@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 
-from core import db, partitions, webhooks
+from core import db, page_rows, partitions, webhooks
 from core.batches import ingest
 from core.batches.options import BatchOptions
 from core.errors import Conflict, FieldError, InvalidInput, NotFound
@@ -20,6 +20,8 @@ from core.states import FailureReason, Processing, RowStatus
 
 #: How long a cancel waits for the rows in flight, so that most cancels answer with a batch that has ended.
 CANCEL_WAIT_SECONDS = 0.4
+#: Rows that are read in one go, at the most, to be run again.
+MAX_PAGE_ROWS = 1000
 #: Rows of these statuses can be run again as a new batch.
 RETRIABLE = (RowStatus.FAILED, RowStatus.EXPIRED, RowStatus.CANCELLED)
 
@@ -180,6 +182,7 @@ def _again(principal: Principal, batch_id: UUID, created_at: datetime, wanted: l
             "SELECT id, total FROM lane WHERE batch_id = %s AND tenant_id = %s ORDER BY id",
             (batch_id, principal.tenant_id),
         ).fetchall()
+    size = page_rows.FIRST_ROWS
     for lane in lanes:
         first = lane["id"] << ingest.BLOCK_BITS
         last = first + lane["total"]
@@ -195,6 +198,7 @@ def _again(principal: Principal, batch_id: UUID, created_at: datetime, wanted: l
                         "first": first,
                         "last": last,
                         "wanted": wanted,
+                        "limit": size,
                     },
                 ).fetchall()
             if not rows:
@@ -202,6 +206,7 @@ def _again(principal: Principal, batch_id: UUID, created_at: datetime, wanted: l
             for row in rows:
                 yield {**orjson.loads(row["body"]), "custom_id": row["custom_id"]}
             first = rows[-1]["id"] + 1
+            size = page_rows.following(size, len(rows), sum(len(row["body"]) for row in rows), most=MAX_PAGE_ROWS)
 
 
 def delete(principal: Principal, batch_id: UUID) -> None:
@@ -249,7 +254,7 @@ SELECT c.id, c.custom_id, r.body
 FROM (
     SELECT id, custom_id FROM {completion}
     WHERE tenant_id = %(tenant)s AND id >= %(first)s AND id < %(last)s AND status = ANY(%(wanted)s)
-    ORDER BY id LIMIT 1000
+    ORDER BY id LIMIT %(limit)s
 ) c
 JOIN {request} r ON r.completion_id = c.id
 ORDER BY c.id

@@ -154,12 +154,11 @@ class _Writer:
     def taken(self, chunk: list[Row]) -> list[Row]:
         """The rows of a chunk whose custom_id an earlier row has, in this chunk or before."""
         seen: set[str] = set()
-        taken = [row for row in chunk if row.custom_id in seen or seen.add(row.custom_id)]  # type: ignore[func-returns-value]
         if self.total:
-            earlier = self.connection.execute(_TAKEN, (list(seen), self.batch_id, self.created_at))
-            if before := {row["custom_id"] for row in earlier}:
-                taken = [row for row in chunk if row.custom_id in before or row in taken]
-        return taken
+            given = list({row.custom_id for row in chunk})
+            earlier = self.connection.execute(_TAKEN, (given, self.batch_id, self.created_at))
+            seen = {row["custom_id"] for row in earlier}
+        return [row for row in chunk if row.custom_id in seen or seen.add(row.custom_id)]  # type: ignore[func-returns-value]
 
     def write(self, chunk: list[Row]) -> None:
         completions: list[str] = []

@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 from psycopg.rows import args_row
 
-from core import db, partitions
+from core import db, page_rows, partitions
 from core.batches.read import plain_decimal
 from core.beside import ahead
 from core.errors import NotFound, NotYetAvailable
@@ -19,9 +19,8 @@ from core.ids import BLOCK_BITS
 from core.principal import Principal
 from core.states import FailureReason, RowStatus
 
-#: Rows and bytes of answers that are read in one go: rows adapt to how long the answers are.
-FIRST_PAGE_ROWS, MAX_PAGE_ROWS = 64, 1000
-PAGE_BYTES = 4 << 20
+#: Rows that are read in one go at the most.
+MAX_PAGE_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def _rows(pages: Iterator[list[_Ended]]) -> Iterator[bytes]:
 
 
 def _pages(principal: Principal, created_at: datetime, lanes: list[_Lane]) -> Iterator[list[_Ended]]:
-    size = FIRST_PAGE_ROWS
+    size = page_rows.FIRST_ROWS
     for lane in lanes:
         next_id, end = lane.first_id, lane.first_id + lane.total
         while next_id < end:
@@ -94,7 +93,7 @@ def _pages(principal: Principal, created_at: datetime, lanes: list[_Lane]) -> It
                 break
             next_id = found[-1].id + 1
             read = sum(len(row.response or "") for row in found)
-            size = max(1, min(MAX_PAGE_ROWS, PAGE_BYTES * len(found) // max(read, 1), size * 4))
+            size = page_rows.following(size, len(found), read, most=MAX_PAGE_ROWS)
 
 
 @dataclass(slots=True)

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
 
-from core import db
+from core import db, page_rows, partitions
 from core.errors import NotFound
 from core.file_batches.parts import Part, file_id
 from core.file_batches.read import get
@@ -20,8 +21,8 @@ from core.params import embeddings
 from core.principal import Principal
 from core.states import RowStatus
 
-#: Rows read in one go.
-_PAGE_ROWS = 256
+#: Rows read in one go at the most.
+_MAX_PAGE_ROWS = 256
 #: OpenAI's limit of lines in a batch; the size of larger batches' files is not counted.
 _COUNTED_ROWS = 50_000
 _KEPT_SIZES = 10_000
@@ -67,6 +68,7 @@ _sizes: dict[tuple[UUID, Part], int] = {}
 
 
 def _lines(principal: Principal, batch: dict[str, Any], lanes: list[dict[str, Any]], part: Part) -> Iterator[bytes]:
+    size = page_rows.FIRST_ROWS
     for lane in lanes:
         first = lane["id"] << BLOCK_BITS
         end = first + lane["total"]
@@ -74,21 +76,25 @@ def _lines(principal: Principal, batch: dict[str, Any], lanes: list[dict[str, An
             # A transaction a page: a slow reader must not hold one open.
             with db.connection(principal.tenant_id) as connection:
                 rows = connection.execute(
-                    _PAGES[part],
-                    {
-                        "tenant": principal.tenant_id,
-                        "batch": batch["id"],
-                        "created_at": batch["created_at"],
-                        "first": first,
-                        "end": end,
-                        "limit": _PAGE_ROWS,
-                    },
+                    page_of(connection, part, batch["created_at"]),
+                    {"tenant": principal.tenant_id, "first": first, "end": end, "limit": size},
                 ).fetchall()
             if rows:
                 yield b"".join([_LINES[part](row) for row in rows])
-            if len(rows) < _PAGE_ROWS:
+            if len(rows) < size:
                 break
             first = rows[-1]["id"] + 1
+            read = sum(len(row.get("body") or "") for row in rows)
+            size = page_rows.following(size, len(rows), read, most=_MAX_PAGE_ROWS)
+
+
+def page_of(connection: db.RawConnection, part: Part, created_at: datetime) -> str:
+    """The statement that reads a page of a part, on the partitions that hold the batch's rows."""
+    names = {
+        table: partitions.holding(connection, table, created_at)
+        for table in ("completion", "completion_request", "completion_response")
+    }
+    return _PAGES[part].format(**names)
 
 
 def _input_line(row: dict[str, Any]) -> bytes:
@@ -142,18 +148,25 @@ def _line(value: dict[str, Any]) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
 
 
-# created_at names the partition; the ids of a lane are one range of the primary key.
-_RANGE = """
-  c.tenant_id = %(tenant)s AND c.batch_id = %(batch)s AND c.created_at = %(created_at)s
-  AND c.id >= %(first)s AND c.id < %(end)s
+# The ids of a lane are one range of the primary key. The page is cut first: see core/batches/results.py.
+_CUT = """
+SELECT {columns} FROM {{completion}} AS c
+WHERE c.tenant_id = %(tenant)s AND c.id >= %(first)s AND c.id < %(end)s AND {which} ORDER BY c.id LIMIT %(limit)s
 """
-_BODY_OF = "JOIN {} AS b ON b.completion_id = c.id AND b.created_at = c.created_at AND b.tenant_id = c.tenant_id"
+_WITH_BODIES = """
+SELECT c.id, c.custom_id, b.body FROM ({cut}) AS c
+LEFT JOIN {{{bodies}}} AS b ON b.completion_id = c.id AND b.tenant_id = c.tenant_id
+ORDER BY c.id
+"""
+_OF_BODIES = "c.id, c.custom_id, c.tenant_id"
 _PAGES = {
-    Part.INPUT: f"SELECT c.id, custom_id, b.body FROM completion AS c LEFT {_BODY_OF.format('completion_request')}"
-    f" WHERE {_RANGE} ORDER BY c.id LIMIT %(limit)s",
-    Part.OUTPUT: f"SELECT c.id, custom_id, b.body FROM completion AS c LEFT {_BODY_OF.format('completion_response')}"
-    f" WHERE {_RANGE} AND c.status = 'succeeded' ORDER BY c.id LIMIT %(limit)s",
-    Part.ERROR: "SELECT c.id, custom_id, status, error_type, error_message, provider_status FROM completion AS c"
-    f" WHERE {_RANGE} AND c.status IN ('failed', 'expired', 'cancelled') ORDER BY c.id LIMIT %(limit)s",
+    Part.INPUT: _WITH_BODIES.format(cut=_CUT.format(columns=_OF_BODIES, which="true"), bodies="completion_request"),
+    Part.OUTPUT: _WITH_BODIES.format(
+        cut=_CUT.format(columns=_OF_BODIES, which="c.status = 'succeeded'"), bodies="completion_response"
+    ),
+    Part.ERROR: _CUT.format(
+        columns="c.id, c.custom_id, c.status, c.error_type, c.error_message, c.provider_status",
+        which="c.status IN ('failed', 'expired', 'cancelled')",
+    ),
 }
 _LINES = {Part.INPUT: _input_line, Part.OUTPUT: _output_line, Part.ERROR: _error_line}

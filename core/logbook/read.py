@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from psycopg.rows import DictRow
 
-from core import db
+from core import db, page_rows
 from core.errors import FieldError, InvalidInput, NotFound
 from core.logbook.entry import COLUMNS, Bodies, Position, failed_attempts, log_object, position_of, public_id
 from core.logbook.filters import Filter
@@ -22,9 +22,8 @@ from core.principal import Principal
 PAGE_SECONDS = 0.03
 #: Longer prompts and answers are left out of pages, in bytes; the log itself and exports have them.
 PAGE_BODY_BYTES = 64 << 10
-#: Rows and bytes of bodies that an export reads in one go: rows adapt to how long the bodies are.
-_FIRST_ROWS, _MAX_ROWS = 64, 500
-_EXPORT_BYTES = 4 << 20
+#: Rows that an export reads in one go at the most.
+_MAX_ROWS = 500
 
 
 def page(principal: Principal, wanted: Filter, *, limit: int, cursor: str | None = None) -> dict[str, Any]:
@@ -114,14 +113,14 @@ def _walk(principal: Principal, wanted: Filter, cursor: str | None) -> Walk:
 
 
 def _all(principal: Principal, walk: Walk) -> Iterator[tuple[DictRow, Bodies]]:
-    size = _FIRST_ROWS
+    size = page_rows.FIRST_ROWS
     while walk.position is not None:
         # A transaction a piece: a slow reader must not hold one open.
         found = list(bodies_of(principal, walk.more(size)))
         yield from found
         if found:
             read = sum(len(bodies.request or "") + len(bodies.response or "") for _, bodies in found)
-            size = max(1, min(_MAX_ROWS, _EXPORT_BYTES * len(found) // max(read, 1), size * 4))
+            size = page_rows.following(size, len(found), read, most=_MAX_ROWS)
 
 
 _CSV_COLUMNS = (

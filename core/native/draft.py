@@ -12,14 +12,14 @@ from typing import Any
 
 import orjson
 
-from core import db, partitions
+from core import db, page_rows, partitions
 from core.errors import InvalidInput
 from core.native import caching
 from core.native.remote import Remote
 from core.native.shards import Shard
 
-#: Rows that are read at once.
-PAGE_ROWS = 200
+#: Rows that are read at once, at the most.
+MAX_PAGE_ROWS = 200
 
 Ids = list[int]
 
@@ -96,9 +96,10 @@ def lines(shard: Shard, remote: Remote, draft: Draft, *, pause: Callable[[], Non
 
 def _rows(shard: Shard, order: Ids | None, pause: Callable[[], None]) -> Iterator[tuple[int, dict[str, Any]]]:
     """(completion id, request) of the shard's rows: of these in this order, or of all that have no answer."""
+    size = page_rows.FIRST_ROWS
     if order is not None:
-        for at in range(0, len(order), PAGE_ROWS):
-            wanted = order[at : at + PAGE_ROWS]
+        at = 0
+        while wanted := order[at : at + size]:
             with db.connection() as connection:
                 request = partitions.holding(connection, "completion_request", shard.created_at)
                 found = {
@@ -108,6 +109,8 @@ def _rows(shard: Shard, order: Ids | None, pause: Callable[[], None]) -> Iterato
                         (wanted,),
                     )
                 }
+            at += len(wanted)
+            size = page_rows.following(size, len(wanted), sum(map(len, found.values())), most=MAX_PAGE_ROWS)
             for row_id in wanted:
                 yield row_id, orjson.loads(found.pop(row_id))
             pause()
@@ -120,13 +123,14 @@ def _rows(shard: Shard, order: Ids | None, pause: Callable[[], None]) -> Iterato
                     completion=partitions.holding(connection, "completion", shard.created_at),
                     request=partitions.holding(connection, "completion_request", shard.created_at),
                 ),
-                (at, shard.end_id, PAGE_ROWS),
+                (at, shard.end_id, size),
             ).fetchall()
         for row in page:
             yield row["id"], orjson.loads(row["body"])
-        if len(page) < PAGE_ROWS:
+        if len(page) < size:
             return
         at = page[-1]["id"] + 1
+        size = page_rows.following(size, len(page), sum(len(row["body"]) for row in page), most=MAX_PAGE_ROWS)
         pause()
 
 

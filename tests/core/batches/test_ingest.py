@@ -68,3 +68,17 @@ def test_a_body_that_breaks_off_while_a_chunk_is_written_leaves_the_connection_w
     assert kept() == []
     world.submit(5)
     assert len(kept()) == 5
+
+
+def test_repeated_ids_are_told_by_the_id_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given: rows that cannot be held against each other, which once took seconds for a chunk of two thousand
+    def compared(row: reading.Row, other: object) -> bool:
+        raise AssertionError
+
+    monkeypatch.setattr(reading.Row, "__eq__", compared)
+    monkeypatch.setattr(reading, "CHUNK_ROWS", 5)
+    # when: a chunk that repeats an id of an earlier one, and one of its own
+    with pytest.raises(InvalidInput) as refused:
+        ingest.submit(World().principal, [row(name) for name in "abcdeafggh"], BatchOptions())
+    # then
+    assert [error.pointer for error in refused.value.errors] == ["/requests/5/custom_id", "/requests/8/custom_id"]

@@ -10,6 +10,8 @@ import pytest
 
 from core import db, partitions
 from core.batches import control, ingest, results
+from core.file_batches.parts import Part
+from core.file_batches.views import page_of
 from core.ids import BLOCK_BITS
 from core.native import draft
 from tests.core.dispatch.world import World, execute
@@ -61,14 +63,20 @@ def test_a_page_in_the_middle_reads_no_more_than_the_first(world: World, analyse
 
     def run_again(at: int) -> int:
         given = {"tenant": world.principal.tenant_id, "first": at, "last": first + ROWS, "wanted": ["pending"]}
-        return _blocks(control._AGAIN.replace("1000", str(PAGE)).format(**names), given)
+        return _blocks(control._AGAIN.format(**names), {**given, "limit": PAGE})
 
     def given_back(at: int) -> int:
         given = {"tenant": world.principal.tenant_id, "first": at, "end": first + ROWS, "limit": PAGE}
         return _blocks(results._PAGE.replace("<> 'pending'", "= 'pending'").format(**names), given)
 
+    def as_a_file(at: int) -> int:
+        given = {"tenant": world.principal.tenant_id, "first": at, "end": first + ROWS, "limit": PAGE}
+        with db.connection() as connection:
+            statement = page_of(connection, Part.INPUT, created_at)
+        return _blocks(statement, given)
+
     # when and then
-    for page in (sent, run_again, given_back):
+    for page in (sent, run_again, given_back, as_a_file):
         page(first)  # what is read once, of the catalogue and of free space
         at_first, in_the_middle = page(first), page(first + ROWS // 2)
         assert in_the_middle < 1.5 * at_first + 20, (page.__name__, at_first, in_the_middle)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from core import db
+from core import db, page_rows
 from core.batches import read, results
 from core.errors import NotFound, NotYetAvailable
 from core.identity import Principal
@@ -130,7 +130,7 @@ def test_rows_without_an_answer_say_why(principal: Principal) -> None:
 
 def test_every_row_of_every_lane_comes_exactly_once(principal: Principal, monkeypatch: pytest.MonkeyPatch) -> None:
     # given three lanes whose sizes do not fit the pages
-    monkeypatch.setattr(results, "FIRST_PAGE_ROWS", 4)
+    monkeypatch.setattr(page_rows, "FIRST_ROWS", 4)
     monkeypatch.setattr(results, "MAX_PAGE_ROWS", 7)
     batch_id = _ended(principal, total=42)
     names = [f"row-{number}" for number in range(42)]
@@ -146,8 +146,8 @@ def test_every_row_of_every_lane_comes_exactly_once(principal: Principal, monkey
 
 
 def test_long_answers_come_in_small_pages(principal: Principal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "FIRST_PAGE_ROWS", 2)
-    monkeypatch.setattr(results, "PAGE_BYTES", 1000)
+    monkeypatch.setattr(page_rows, "FIRST_ROWS", 2)
+    monkeypatch.setattr(page_rows, "PAGE_BYTES", 1000)
     batch_id = _ended(principal, total=20)
     body = json.dumps({"content": "x" * 5000})
     _lane(principal, batch_id, 1, [{"custom_id": str(n), "status": "succeeded", "response": body} for n in range(20)])
