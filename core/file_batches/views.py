@@ -1,7 +1,5 @@
 """A batch's files, made of its rows when they are read: lines of requests, of answers, and of errors."""
 
-# ruff: noqa: S608 (statements are put together from constants only)
-
 from __future__ import annotations
 
 from collections.abc import Iterator
