@@ -6,30 +6,26 @@ Reads what to do as JSON from its standard input and writes what came of it as J
 from __future__ import annotations
 
 import asyncio
-import bisect
 import gc
 import json
 import resource
 import secrets
-import statistics
 import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 import uvloop
 
 from benchmarks import rows
 from benchmarks.common import allow_many_files
+from benchmarks.http_connection import Connection
+from benchmarks.pauses import Pauses
 
 #: A call that takes longer than this is a fault, in seconds.
 _PATIENCE_SECONDS = 60.0
-_LAST_CHUNK = b"0\r\n\r\n"
-#: in the event that says why an answer ended
-_FINISHED = b'"finish_reason":"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +60,7 @@ class Loaded:
     processor_seconds: float
     #: paced: each call from the moment at which it was due to its end, or to its first event if it streams
     waited: list[float] = field(default_factory=list)
-    #: paced: those of them that met no pause of the machine (_Pauses)
+    #: paced: those of them that met no pause of the machine (Pauses)
     calm: list[float] = field(default_factory=list)
     #: streams: events received, the time between each two that followed each other on one stream, and between the
     #: last piece of an answer's text and its end
@@ -86,86 +82,6 @@ def run(load: Load) -> Loaded:
     if done.returncode != 0:
         raise RuntimeError(f"{load.kind} calls of {load.url} failed: {done.stderr.decode()[-2000:]}")
     return Loaded(**json.loads(done.stdout))
-
-
-class _Connection(asyncio.Protocol):
-    """One keep-alive connection, one call at a time; the answer is read as far as its framing and its events go."""
-
-    def __init__(self) -> None:
-        self.transport: Any = None
-        self._done: asyncio.Future[None] | None = None
-        self._missing = 0
-        self._chunked = False
-        #: of the call being made: when its first event came, or 0; when its last piece came
-        self.first_event_at = 0.0
-        self._last_piece_at = 0.0
-        self.events = 0
-        #: of a stream: when the last piece before its end came, or 0; when it ended
-        self.end_began_at = self.ended_at = 0.0
-        #: times between pieces of a stream; None: they are not asked for
-        self.gaps: list[float] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self._done is not None and not self._done.done():
-            self._done.set_exception(error or ConnectionError("the connection was closed before the answer's end"))
-
-    def call(self, request: bytes) -> asyncio.Future[None]:
-        """Send it; done when the whole answer is there."""
-        self.first_event_at = self._last_piece_at = 0.0
-        self._missing, self._chunked = 0, False
-        self._done = asyncio.get_running_loop().create_future()
-        self.transport.write(request)
-        return self._done
-
-    def data_received(self, data: bytes) -> None:
-        if self._missing:
-            self._missing -= len(data)
-            over = self._missing <= 0
-        elif self._chunked:
-            over = self._event(data)
-        else:
-            over = self._head(data)
-        if over and self._done is not None and not self._done.done():
-            self._done.set_result(None)
-
-    def _head(self, data: bytes) -> bool:
-        """The start of an answer; heads come in one piece from every contender."""
-        end = data.find(b"\r\n\r\n")
-        if end < 0 or not data.startswith(b"HTTP/1.1 200"):
-            self._fail(data)
-            return False
-        head = data[:end].lower()
-        at = head.find(b"content-length:")
-        if at < 0:
-            self._chunked = True
-            return self._event(data[end + 4 :])
-        self._missing = end + 4 + int(head[at + 15 :].split(b"\r", 1)[0]) - len(data)
-        return self._missing <= 0
-
-    def _event(self, data: bytes) -> bool:
-        """A piece of a chunked answer."""
-        if b"data:" in data:
-            now = time.perf_counter()
-            if not self.first_event_at:
-                self.first_event_at = now
-            elif self.gaps is not None and not self.end_began_at:
-                if _FINISHED in data:
-                    self.end_began_at = self._last_piece_at
-                else:
-                    self.gaps.append(now - self._last_piece_at)
-            self._last_piece_at = now
-            if self.gaps is not None:
-                self.events += data.count(b"data:")
-            if b'"error"' in data:
-                self._fail(data)
-        return data.endswith(_LAST_CHUNK)
-
-    def _fail(self, data: bytes) -> None:
-        if self._done is not None and not self._done.done():
-            self._done.set_exception(RuntimeError(f"answered {data[:1000]!r}"))
 
 
 class _Requests:
@@ -192,8 +108,8 @@ class _Requests:
         body = b"{" + self._stream + text[1:]
         return f"{self._head}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
 
-    async def connect(self) -> _Connection:
-        _, protocol = await asyncio.get_running_loop().create_connection(_Connection, self.host, self.port)
+    async def connect(self) -> Connection:
+        _, protocol = await asyncio.get_running_loop().create_connection(Connection, self.host, self.port)
         return protocol
 
 
@@ -206,7 +122,7 @@ async def _closed(load: Load) -> Loaded:
     until = start + load.seconds
     answers = 0
 
-    async def caller(connection: _Connection) -> None:
+    async def caller(connection: Connection) -> None:
         nonlocal answers
         while time.perf_counter() < until:
             async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -218,44 +134,12 @@ async def _closed(load: Load) -> Loaded:
     return Loaded(answers=answers, seconds=seconds, processor_seconds=_processor_seconds() - used)
 
 
-class _Pauses:
-    """When the machine stood still: moments at which a fixed piece of work takes several times as long as usual.
-
-    Some virtual machines are slowed tenfold for a tenth of a second again and again; whoever is called then is late.
-    """
-
-    _EVERY_SECONDS = 0.005
-    #: how many times its median a piece of work takes in a pause, and how long after one queues are worked off
-    _TIMES, _AFTER_SECONDS = 3.0, 0.05
-
-    def __init__(self) -> None:
-        self._looks: list[tuple[float, float]] = []
-
-    async def watch(self) -> None:
-        while True:
-            start = time.perf_counter()
-            sum(number * number for number in range(1000))
-            self._looks.append((start, time.perf_counter() - start))
-            await asyncio.sleep(self._EVERY_SECONDS)
-
-    def without(self, calls: list[tuple[float, float]]) -> list[float]:
-        """The times of the calls, given with the moment of each, that met no pause."""
-        usual = statistics.median(seconds for _, seconds in self._looks)
-        slow = [start for start, seconds in self._looks if seconds > self._TIMES * usual]
-
-        def met(due: float, seconds: float) -> bool:
-            at = bisect.bisect_left(slow, due - self._AFTER_SECONDS)
-            return at < len(slow) and slow[at] <= due + seconds
-
-        return [seconds for due, seconds in calls if not met(due, seconds)]
-
-
 async def _paced(load: Load) -> Loaded:
     requests = _Requests(load)
     idle = [await requests.connect() for _ in range(load.callers)]
     await asyncio.gather(*(connection.call(requests.next()) for connection in idle))
     calls: list[tuple[float, float]] = []
-    pauses = _Pauses()
+    pauses = Pauses()
     watch = asyncio.create_task(pauses.watch())
 
     async def one(due: float) -> None:
@@ -286,7 +170,7 @@ async def _paced(load: Load) -> Loaded:
 async def _streams(load: Load) -> Loaded:
     requests = _Requests(load)
     running = at_once = 0
-    connections: list[_Connection] = []
+    connections: list[Connection] = []
 
     async def one() -> None:
         nonlocal running, at_once

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
-
-import orjson
 
 from core.errors import FieldError
 from core.providers import openai_reasoning
 from core.providers.anthropic_native import ANTHROPIC_BLOCK
-
-Block = dict[str, Any]
+from core.providers.from_anthropic_blocks import (
+    Block,
+    cites,
+    file_of,
+    image_url,
+    plain_call,
+    texts_only,
+    tool_call,
+    unsigned,
+    wrong_with,
+)
 
 _REQUIRED = "Field required"
 _THOUGHTS = frozenset({"thinking", "redacted_thinking"})
-_IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 #: the order in which OpenAI's form of an assistant message keeps its blocks
 _PHASES = {"thinking": 0, "redacted_thinking": 0, "text": 1, "tool_use": 2}
 _SEE_BELOW = "(see the images below)"
@@ -98,7 +103,7 @@ class _Conversation:
             return None
         sound = True
         for number, block in enumerate(content):
-            wrong = _wrong_with(block)
+            wrong = wrong_with(block)
             if wrong is not None:
                 sound = False
                 self._errors.append(FieldError(f"{pointer}/{number}{wrong}", _REQUIRED))
@@ -137,7 +142,7 @@ class _Conversation:
             if inner is None:
                 return
             if self._to_claude:
-                message["content"] = [_texts_only(self._part(each, pointer), each) for each in inner]
+                message["content"] = [texts_only(self._part(each, pointer), each) for each in inner]
             else:
                 message["content"] = self._result_text(block, inner, pointer, seen)
         if self._to_claude:
@@ -177,9 +182,9 @@ class _Conversation:
             part, known = {"type": "text", "text": block["text"]}, known | {"text"}
             if not block["text"]:
                 known = set()
-        elif kind == "image" and (url := _image_url(block["source"])):
+        elif kind == "image" and (url := image_url(block["source"])):
             part, known = {"type": "image_url", "image_url": {"url": url}}, known | {"source"}
-        elif kind == "document" and (file := _file(block)):
+        elif kind == "document" and (file := file_of(block)):
             part, known = {"type": "file", "file": file}, known | {"source", "title"}
         if part is None:
             if kind == "document":
@@ -196,14 +201,14 @@ class _Conversation:
         kind = block["type"]
         if kind == "text":
             return [{"type": "text", "text": block["text"]}] if block["text"] else []
-        if kind == "image" and (url := _image_url(block["source"])):
+        if kind == "image" and (url := image_url(block["source"])):
             return [{"type": "image_url", "image_url": {"url": url}}]
-        if kind == "document" and not _cites(block):
+        if kind == "document" and not cites(block):
             texts = [block[field] for field in ("title", "context") if isinstance(block.get(field), str)]
             source = block["source"]
             if source.get("type") == "text" and isinstance(source.get("data"), str):
                 return [{"type": "text", "text": "\n".join([*texts, source["data"]])}]
-            if file := _file(block):
+            if file := file_of(block):
                 file.setdefault("filename", "document.pdf")
                 context = block.get("context")
                 about = [{"type": "text", "text": context}] if isinstance(context, str) and context else []
@@ -221,7 +226,7 @@ class _Conversation:
 
     def _spoken(self, blocks: list[Block], pointer: str) -> str | list[Block]:
         if self._to_claude:
-            return [_texts_only(self._part(block, pointer), block) for block in blocks]
+            return [texts_only(self._part(block, pointer), block) for block in blocks]
         texts = []
         for number, block in enumerate(blocks):
             if block["type"] == "text":
@@ -234,9 +239,9 @@ class _Conversation:
     def _assistant(self, blocks: list[Block], pointer: str) -> None:
         if self._to_claude:
             # What another vendor's model thought, Claude would refuse.
-            blocks = [block for block in blocks if not openai_reasoning.is_block(block) and not _unsigned(block)]
+            blocks = [block for block in blocks if not openai_reasoning.is_block(block) and not unsigned(block)]
         phases = [_PHASES.get(block["type"], -1) for block in blocks]
-        if self._to_claude and (-1 in phases or phases != sorted(phases) or not all(map(_plain_call, blocks))):
+        if self._to_claude and (-1 in phases or phases != sorted(phases) or not all(map(plain_call, blocks))):
             self._add({"role": "assistant", "content": self._spoken(blocks, pointer)})
             return
         texts = [block for block in blocks if block["type"] not in _THOUGHTS and block["type"] != "tool_use"]
@@ -244,96 +249,15 @@ class _Conversation:
         thoughts = [block for block in blocks if block["type"] in _THOUGHTS]
         if thoughts and self._to_claude:
             message["thinking_blocks"] = thoughts
-        elif reasoning := "".join(block["thinking"] for block in thoughts if _unsigned(block)):
+        elif reasoning := "".join(block["thinking"] for block in thoughts if unsigned(block)):
             # A compatible server's, which some of them want back.
             message["reasoning_content"] = reasoning
         if entries := [entry for block in thoughts if (entry := openai_reasoning.entry_of(block))]:
             message[openai_reasoning.FIELD] = entries
-        calls = [_call(block, self._to_claude) for block in blocks if block["type"] == "tool_use"]
+        calls = [tool_call(block, self._to_claude) for block in blocks if block["type"] == "tool_use"]
         if calls:
             message["tool_calls"] = calls
         elif message["content"] is None and not message.get("thinking_blocks"):
             # Thinking alone, which another model is not told.
             message["content"] = ""
         self._add(message)
-
-
-def _wrong_with(block: Any) -> str | None:
-    """Where a block lacks what every reader of it needs, as the end of a pointer; None if it does not."""
-    if not isinstance(block, dict) or not isinstance(block.get("type"), str):
-        return "/type"
-    match block["type"]:
-        case "text" if not isinstance(block.get("text"), str):
-            return "/text"
-        case "image" | "document" if not isinstance(block.get("source"), dict):
-            return "/source"
-        case "tool_result" if not isinstance(block.get("tool_use_id"), str):
-            return "/tool_use_id"
-        case "tool_use":
-            for field, kind in (("id", str), ("name", str), ("input", dict)):
-                if not isinstance(block.get(field), kind):
-                    return f"/{field}"
-    return None
-
-
-def _unsigned(block: Block) -> bool:
-    return block["type"] == "thinking" and not block.get("signature") and isinstance(block.get("thinking"), str)
-
-
-def _texts_only(part: Block, block: Block) -> Block:
-    """The part where OpenAI's form takes only text: anything else rides on an empty one."""
-    return part if part["type"] == "text" else {"type": "text", "text": "", ANTHROPIC_BLOCK: block}
-
-
-def _plain_call(block: Block) -> bool:
-    if block["type"] != "tool_use":
-        return True
-    return block.keys() <= {"type", "id", "name", "input", "cache_control"}
-
-
-def _call(block: Block, to_claude: bool) -> dict[str, Any]:
-    function = {"name": block["name"], "arguments": orjson.dumps(block["input"]).decode()}
-    call: dict[str, Any] = {"id": block["id"], "type": "function", "function": function}
-    if to_claude and block.get("cache_control") is not None:
-        call["cache_control"] = block["cache_control"]
-    return call
-
-
-def _image_url(source: Mapping[str, Any]) -> str | None:
-    """The URL of an image's source; None for one that OpenAI's form does not have."""
-    if source.get("type") == "url" and source.keys() == {"type", "url"}:
-        url = source["url"]
-        return url if isinstance(url, str) and url.startswith(("https://", "http://")) else None
-    if source.get("type") != "base64" or source.keys() != {"type", "media_type", "data"}:
-        return None
-    media_type, data = source["media_type"], source["data"]
-    if not isinstance(media_type, str) or media_type not in _IMAGE_TYPES or not isinstance(data, str):
-        return None
-    return f"data:{media_type};base64,{data}"
-
-
-def _cites(document: Block) -> bool:
-    """Whether a document is to be cited, which only Claude does."""
-    citations = document.get("citations")
-    return bool(citations.get("enabled")) if isinstance(citations, dict) else citations is not None
-
-
-def _file(block: Block) -> dict[str, Any] | None:
-    """The file of a document; None for one that OpenAI's form does not have."""
-    source, title = block["source"], block.get("title")
-    if title is not None and (not isinstance(title, str) or not title):
-        return None
-    if source.keys() != {"type", "media_type", "data"} or not isinstance(source["data"], str):
-        return None
-    data: str = source["data"]
-    match source["type"], source["media_type"]:
-        case "base64", "application/pdf":
-            pass
-        case "text", "text/plain":
-            data = base64.b64encode(data.encode("utf-8", "replace")).decode()
-        case _:
-            return None
-    file = {"file_data": f"data:{source['media_type']};base64,{data}"}
-    if title is not None:
-        file["filename"] = title
-    return file
