@@ -21,7 +21,7 @@ import redis
 from benchmarks.options import Option, parse
 from benchmarks.report import Report
 from core.limits import Configured
-from launcher.servers import Valkey
+from launcher.valkey import Valkey
 from tests.core.limits.simulation import FixedWindow, Provider, Simulation, TokenBucket
 
 _KINDS: dict[str, Callable[[float], Provider]] = {

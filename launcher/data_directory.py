@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from launcher.servers import write_private
+from launcher.private_file import write_private
 
 
 class InUse(Exception):

@@ -20,9 +20,11 @@ from typing import Any
 from launcher import services
 from launcher.client import Client, new_client, wait_until
 from launcher.data_directory import DataDirectory
+from launcher.embedded import EmbeddedServer
 from launcher.ports import free_port
+from launcher.postgres import Postgres
 from launcher.process import ChildProcess
-from launcher.servers import EmbeddedServer, Postgres, Valkey
+from launcher.valkey import Valkey
 from simulator.handle import SimulatorHandle
 
 

@@ -42,7 +42,7 @@ class HouseFailed(Exception):
 
 
 class Service(Protocol):
-    """What can be supervised; launcher.servers has two of them, Program is the rest."""
+    """What can be supervised; an embedded server, or a Program."""
 
     name: str
 

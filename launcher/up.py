@@ -16,10 +16,12 @@ import redis
 from launcher import demo, services
 from launcher.console import Console
 from launcher.data_directory import DataDirectory, InUse, write_exports
+from launcher.embedded import EmbeddedServer, ServerFailed
 from launcher.ports import free_port, is_taken
+from launcher.postgres import Postgres
 from launcher.process import ChildProcess
-from launcher.servers import EmbeddedServer, Postgres, ServerFailed, Valkey
 from launcher.supervisor import HouseFailed, Program, Service, StopRequested, Supervisor
+from launcher.valkey import Valkey
 
 
 class CannotStart(Exception):

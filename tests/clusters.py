@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from launcher.servers import Postgres
+from launcher.postgres import Postgres
 
 
 def make(directory: Path) -> Path:

@@ -14,7 +14,8 @@ import pytest
 import redis
 from psycopg import sql
 
-from launcher.servers import DATABASE, Postgres, Valkey
+from launcher.postgres import DATABASE, Postgres
+from launcher.valkey import Valkey
 from tests import clusters, dealing
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from psycopg.rows import dict_row
 
 from launcher import services
 from launcher.house import House
+from launcher.postgres import Postgres
 from launcher.process import ChildProcess
-from launcher.servers import Postgres
 from scheduler.leader import LEADER_LOCK
 from tests.chaos.disks import MIB, SmallDisk
 from tests.chaos.wires import Wire

@@ -17,7 +17,7 @@ import redis
 
 from launcher.client import wait_until
 from launcher.house import House
-from launcher.servers import Postgres
+from launcher.postgres import Postgres
 from tests.canaries import secrets_of
 from tests.e2e.hostile_provider import FINAL, MODELS, REFUSING, STREAMS, HostileProvider
 from tests.e2e.receiver import Receiver

