@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+import orjson
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
@@ -228,7 +229,8 @@ def _pooled() -> Iterator[LightConnection]:
             pool.putconn(held)
     except PoolTimeout as error:
         raise DatabaseDown from error
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
+        _without_values(error)
         if is_gone(error):
             # The other idle connections are as dead as this one.
             pool.drain()
@@ -257,6 +259,17 @@ def is_gone(error: BaseException | None) -> bool:
     if not isinstance(error, psycopg.OperationalError):
         return False
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+
+
+def _without_values(error: psycopg.Error) -> None:
+    """Leave only the first sentence: the server's DETAIL and CONTEXT quote rows, and prompts must not reach a log."""
+    error.args = (error.diag.message_primary or str(error).partition("\n")[0],)
+
+
+def is_unstorable(error: BaseException) -> bool:
+    """True for a value that the database cannot hold, or not so large: asked again, it refuses it once more."""
+    unwritable = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, UnicodeEncodeError, orjson.JSONEncodeError)
+    return isinstance(error, unwritable)
 
 
 def is_full(error: BaseException | None) -> bool:

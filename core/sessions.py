@@ -50,6 +50,8 @@ def _open(url: str) -> Engine:
         pool_timeout=db.POOL_TIMEOUT_SECONDS,
         pool_pre_ping=True,
         connect_args=dict(db.CONNECT),
+        # An error that is logged names its statement, and must not quote what was to be stored.
+        hide_parameters=True,
     )
     event.listen(engine, "connect", lambda connection, _record: db.configure_connection(connection))
     return engine

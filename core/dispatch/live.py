@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -59,6 +59,7 @@ class LiveRow:
     on_commit: Callable[[db.RawConnection], None] | None = None
 
 
+_NO_REQUEST = "{}"
 _lock = threading.Lock()
 _recorder: Recorder[LiveRow] | None = None
 _block = 0
@@ -71,8 +72,27 @@ def recorder() -> Recorder[LiveRow]:
     if _recorder is None:
         with _lock:
             if _recorder is None:
-                _recorder = Recorder(_write, name="live-recorder", size=_body_bytes)
+                _recorder = new_recorder()
     return _recorder
+
+
+def new_recorder() -> Recorder[LiveRow]:
+    """A recorder of live completions; a process needs one, so that their flushes are as large as they can be."""
+    return Recorder(_write, name="live-recorder", size=_body_bytes, instead=_bare)
+
+
+def _bare(row: LiveRow) -> LiveRow | None:
+    """What is recorded of a completion that the database refuses as it is: it is paid for, so its cost counts."""
+    if row.request == _NO_REQUEST:
+        return None
+    return replace(
+        row,
+        model=row.model_called or row.model,
+        request=_NO_REQUEST,
+        response=None,
+        message="what was asked or answered could not be stored",
+        failed_attempts=None,
+    )
 
 
 def _body_bytes(row: LiveRow) -> int:

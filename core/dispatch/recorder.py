@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from itertools import islice
 from typing import Generic, TypeVar
 
-from core.db import DatabaseDown
+from core.db import DatabaseDown, is_unstorable
 
 log = logging.getLogger(__name__)
 
@@ -134,19 +134,22 @@ class Recorder(Generic[Outcome]):
                 break
             except DatabaseDown as error:
                 log.warning("%d outcomes wait: %s", len(outcomes), error)
-            except Exception:
+            except Exception as error:
                 log.exception("could not record %d outcomes", len(outcomes))
-                if refusals >= len(RETRY_SECONDS) and len(outcomes) > 1:
+                # What is not storable is not asked for again: meanwhile everybody else's outcomes would wait.
+                tries = 0 if is_unstorable(error) else len(RETRY_SECONDS)
+                if refusals >= tries and len(outcomes) > 1:
                     # One outcome that can never be written must not keep the others from being written.
                     for item in taken:
                         self._flush([item])
                     return
-                if refusals >= 2 * len(RETRY_SECONDS):
+                if refusals >= 2 * tries:
                     other = self._instead(outcomes[0])
-                    log.error("an outcome was dropped after %d tries", refusals)
+                    log.error("an outcome was dropped after %d tries", refusals + 1)
                     if other is None:
                         break
                     outcomes, failures, refusals = [other], 0, 0
+                    continue
                 refusals += 1
             time.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
             failures += 1

@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-import psycopg
-
 from core import db, loaded_connections, metrics_native
 from core.dispatch.outcome import answered
 from core.dispatch.record import Ended
@@ -90,7 +88,9 @@ def _write(shard: Shard, connection: LoadedConnection, chunk: list[RowResult], w
     try:
         with db.connection() as transaction:
             late = end_rows(transaction, shard, ended, sent_at=shard.sent_at)
-    except psycopg.DataError:
+    except Exception as error:
+        if not db.is_unstorable(error):
+            raise
         # One answer that cannot be stored must not keep the others from being stored.
         if len(chunk) > 1:
             for result in chunk:

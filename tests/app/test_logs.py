@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from core.dispatch import rescue, workers
+from core.dispatch import live, rescue, workers
 from core.dispatch.record import Again, record
 from core.failed_calls import KEPT
 from core.ids import public
@@ -64,6 +64,28 @@ def test_a_live_completion_is_logged_with_all_that_is_known(client: FlaskClient,
     one = client.get(f"{project.logs}/{log['id']}", headers=project.headers).get_json()
     assert one["request"]["model"] == "fast"
     assert {name: one[name] for name in log} == log
+
+
+def test_a_completion_that_cannot_be_stored_is_logged_without_its_bodies(
+    client: FlaskClient, project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given: an answer with a character that no text of the database holds, among others
+    live._next = live.BLOCK_SIZE
+    recorder = live.new_recorder()
+    rows = [project.live_row(request_id=f"req_{number}", prompt="canary-of-a-prompt") for number in range(3)]
+    rows[1].response = 'canary-of-an-answer "\0"'
+    # when
+    for row in rows:
+        recorder.put(row)
+    assert recorder.drain(20)
+    # then: it is counted and paid for as the others are
+    found = {log["request_id"]: log for log in _logs(client, project)}
+    assert {log["cost_usd"] for log in found.values()} == {"0.0000027"}
+    assert [found[f"req_{number}"]["prompt"] is None for number in range(3)] == [False, True, False]
+    assert client.get(project.stats, headers=project.headers).get_json()["totals"]["requests"] == 3
+    # and what the server quotes of a row is in no log
+    assert "could not record" in caplog.text
+    assert "canary" not in caplog.text
 
 
 def test_rows_of_a_batch_are_logged_from_their_acceptance(client: FlaskClient, project: Project) -> None:

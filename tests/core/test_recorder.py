@@ -2,6 +2,7 @@
 
 import threading
 
+import psycopg
 import pytest
 
 from core.db import DatabaseDown
@@ -82,6 +83,25 @@ def test_one_outcome_that_can_never_be_written_does_not_keep_the_others(monkeypa
         recorder.put(number)
     assert recorder.drain(10)
     assert sorted(written) == [number for number in range(20) if number != 13]
+
+
+def test_what_is_not_storable_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given: a wait that nobody would live to see
+    monkeypatch.setattr("core.dispatch.recorder.RETRY_SECONDS", (3600.0,) * 5)
+    written: list[int] = []
+
+    def write(outcomes: list[int]) -> None:
+        if 13 in outcomes:
+            raise psycopg.DataError
+        written.extend(outcomes)
+
+    recorder: Recorder[int] = Recorder(write, instead=lambda number: -number if number > 0 else None)
+    # when
+    for number in range(20):
+        recorder.put(number)
+    # then: the others are written, and what stands for it
+    assert recorder.drain(10)
+    assert sorted(written) == sorted([-13, *(number for number in range(20) if number != 13)])
 
 
 def test_a_commit_that_takes_too_long_says_so_and_goes_on() -> None:
