@@ -241,9 +241,15 @@ WHERE id = %(batch)s AND ended_at IS NULL AND status IN ('pending', 'processing'
 RETURNING id
 """
 
+# Locked in the order of their ids, as wherever several batches are.
 _RESUME = """
+WITH funded AS (
+    SELECT id FROM batch
+    WHERE id = ANY(%(batches)s) AND ended_at IS NULL AND status = 'paused' AND status_reason = %(reason)s
+    ORDER BY id FOR NO KEY UPDATE
+)
 UPDATE batch SET status = CASE WHEN dispatched > 0 THEN 'processing' ELSE 'pending' END,
                  status_reason = NULL, status_message = NULL, needs_usd = NULL
-WHERE id = ANY(%(batches)s) AND ended_at IS NULL AND status = 'paused' AND status_reason = %(reason)s
-RETURNING id
+FROM funded WHERE batch.id = funded.id
+RETURNING batch.id
 """

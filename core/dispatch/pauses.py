@@ -45,33 +45,43 @@ def pause_over_budget(batch_ids: list[UUID]) -> int:
     return len(rows)
 
 
+# Batches are locked in the order of their ids: their rows may be ending in this moment, of several in one transaction.
 _PAUSE_STOPPED = """
-UPDATE batch SET status = 'paused', status_reason = c.stop_reason,
+WITH stopped AS (
+    SELECT batch.id, c.provider_type, c.stop_reason, c.stop_message FROM batch, connection c
+    WHERE batch.ended_at IS NULL AND batch.status IN ('pending', 'processing') AND c.state = 'stopped'
+      AND EXISTS (
+          SELECT FROM lane WHERE lane.batch_id = batch.id AND lane.connection_id = c.id
+          AND (lane.next_n < lane.total OR EXISTS (
+              SELECT FROM lease WHERE lease.lane_id = lane.id AND lease.call_started_at IS NULL
+          ) OR EXISTS (
+              SELECT FROM native_shard shard WHERE shard.lane_id = lane.id AND shard.batch_id = batch.id
+              AND (shard.state = 'waiting' OR shard.handing_back)
+          ))
+      )
+    ORDER BY batch.id FOR NO KEY UPDATE OF batch
+)
+UPDATE batch SET status = 'paused', status_reason = stopped.stop_reason,
                  status_message = format('the %s key stopped working: %s Replace it with POST /v1/providers, or resume'
-                                         ' the batch once it works again.', c.provider_type, c.stop_message)
-FROM connection c
-WHERE batch.ended_at IS NULL AND batch.status IN ('pending', 'processing') AND c.state = 'stopped'
-  AND EXISTS (
-      SELECT FROM lane WHERE lane.batch_id = batch.id AND lane.connection_id = c.id
-      AND (lane.next_n < lane.total OR EXISTS (
-          SELECT FROM lease WHERE lease.lane_id = lane.id AND lease.call_started_at IS NULL
-      ) OR EXISTS (
-          SELECT FROM native_shard shard WHERE shard.lane_id = lane.id AND shard.batch_id = batch.id
-          AND (shard.state = 'waiting' OR shard.handing_back)
-      ))
-  )
+                                         ' the batch once it works again.', stopped.provider_type, stopped.stop_message)
+FROM stopped WHERE batch.id = stopped.id
 RETURNING batch.id
 """
 
 _RESUME_MENDED = """
+WITH mended AS (
+    SELECT id FROM batch
+    WHERE ended_at IS NULL AND status = 'paused' AND status_reason = ANY(%(reasons)s)
+      AND NOT EXISTS (
+          SELECT FROM lane JOIN connection c ON c.id = lane.connection_id
+          WHERE lane.batch_id = batch.id AND c.state = 'stopped'
+      )
+    ORDER BY id FOR NO KEY UPDATE
+)
 UPDATE batch SET status = CASE WHEN dispatched > 0 THEN 'processing' ELSE 'pending' END,
                  status_reason = NULL, status_message = NULL
-WHERE ended_at IS NULL AND status = 'paused' AND status_reason = ANY(%(reasons)s)
-  AND NOT EXISTS (
-      SELECT FROM lane JOIN connection c ON c.id = lane.connection_id
-      WHERE lane.batch_id = batch.id AND c.state = 'stopped'
-  )
-RETURNING id
+FROM mended WHERE batch.id = mended.id
+RETURNING batch.id
 """
 
 _PAUSE_OVER_BUDGET = """

@@ -25,13 +25,7 @@ SWEEP_ROWS = 20_000
 def expire_batches() -> int:
     """Close the window of batches whose time is up; what has not started is swept. Returns how many."""
     with db.connection() as connection:
-        rows = connection.execute(
-            "UPDATE batch SET status = 'expired', status_reason = %s,"
-            " status_message = 'its completion_window closed before every row had run'"
-            " WHERE ended_at IS NULL AND status IN ('pending', 'processing', 'paused') AND expires_at <= now()"
-            " RETURNING id",
-            (FailureReason.EXPIRED,),
-        ).fetchall()
+        rows = connection.execute(_EXPIRE, {"reason": FailureReason.EXPIRED}).fetchall()
         for row in rows:
             connection.execute("SELECT pg_notify('llm_stop', %s)", (row["id"].hex,))
     return len(rows)
@@ -119,6 +113,19 @@ def _sweep_fresh(connection: db.RawConnection, stopped: _Stopped, lane: DictRow)
     sums.write(connection)
     return count
 
+
+# Batches are locked in the order of their ids: their rows may be ending in this moment, of several in one transaction.
+_EXPIRE = """
+WITH closed AS (
+    SELECT id FROM batch
+    WHERE ended_at IS NULL AND status IN ('pending', 'processing', 'paused') AND expires_at <= now()
+    ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE batch SET status = 'expired', status_reason = %(reason)s,
+                 status_message = 'its completion_window closed before every row had run'
+FROM closed WHERE batch.id = closed.id
+RETURNING batch.id
+"""
 
 _TAKE_NOT_STARTED = """
 UPDATE lease SET fence = fence + 1, due_at = now(), rung_at = NULL
