@@ -280,6 +280,8 @@ def provider_failed(route: Route, failure: Failure) -> ProviderFailed:
         provider=route.provider,
         provider_status=failure.provider_status,
         retry_after_seconds=failure.retry_after_seconds,
+        provider_code=failure.provider_code,
+        provider_param=failure.provider_param,
     )
 
 

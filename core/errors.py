@@ -88,10 +88,20 @@ class ProviderFailed(ServiceError):
     """The provider did not answer this request."""
 
     def __init__(
-        self, detail: str, *, reason: str, provider: str, provider_status: int | None, retry_after_seconds: float | None
+        self,
+        detail: str,
+        *,
+        reason: str,
+        provider: str,
+        provider_status: int | None,
+        retry_after_seconds: float | None,
+        provider_code: str | None = None,
+        provider_param: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.reason = reason
         self.provider = provider
         self.provider_status = provider_status
         self.retry_after_seconds = retry_after_seconds
+        self.provider_code = provider_code
+        self.provider_param = provider_param

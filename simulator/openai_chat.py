@@ -192,7 +192,9 @@ def _tool(body: dict[str, Any], prompt: str) -> Tool | None:
         kind = choice.get("type")
         if kind in ("function", "custom"):
             return tools[choice[kind]["name"]]
-        choice = (choice.get("allowed_tools") or {}).get("mode", "auto")
+        allowed = choice["allowed_tools"]
+        tools = {tool[tool["type"]]["name"]: tools[tool[tool["type"]]["name"]] for tool in allowed["tools"]}
+        choice = allowed["mode"]
     found = asked_tool(list(tools), prompt)
     if choice == "required":
         return tools[found or next(iter(tools))]

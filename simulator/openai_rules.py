@@ -155,6 +155,20 @@ def _check_tools(body: dict[str, Any]) -> None:
         named = choice.get(choice["type"])
         if not isinstance(named, dict) or named.get("name") not in names:
             raise bad("Tool choice names a tool that is not among 'tools'.", "tool_choice")
+    elif isinstance(choice, dict):
+        allowed = choice.get("allowed_tools")
+        listed = allowed.get("tools") if isinstance(allowed, dict) else None
+        if not isinstance(listed, list) or not listed or allowed.get("mode") not in ("auto", "required"):
+            raise bad("Invalid 'tool_choice.allowed_tools': it needs a mode and tools.", "tool_choice")
+        if not all(_name_of(tool) in names for tool in listed):
+            raise bad("Tool choice allows a tool that is not among 'tools'.", "tool_choice")
+
+
+def _name_of(tool: Any) -> str | None:
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    described = tool.get(kind) if kind in ("function", "custom") else None
+    name = described.get("name") if isinstance(described, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def read_messages(messages: Any, reading: Reading) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 from flask import Response
@@ -15,7 +15,7 @@ from app.telemetry import request_id
 from core import errors
 from core.idempotency import KeyInUse
 from core.providers.sse import event
-from core.states import FailureReason
+from core.states import FailureReason, ProviderType
 
 _WRONG_REQUEST = "invalid_request_error"
 _INDEX = re.compile(r"/(\d+)(?=/|\Z)")
@@ -64,6 +64,10 @@ _FAILURES: dict[str, _Kind] = {
     FailureReason.QUOTA_EXHAUSTED: _Kind(status=429, type="insufficient_quota", code="insufficient_quota", retry=False),
     FailureReason.NOT_CONFIGURED: _UNKNOWN_MODEL,
 }
+_TOO_LARGE = _Kind(status=413, type=_WRONG_REQUEST)
+#: Failures of which OpenAI's own code and field are passed on, and what is no code of theirs.
+_WRONG = frozenset({FailureReason.INVALID_REQUEST, FailureReason.REQUEST_TOO_LARGE})
+_NO_CODES = frozenset({None, _WRONG_REQUEST})
 _SERVER_ERROR = _Kind(status=500, type="server_error")
 
 
@@ -73,7 +77,7 @@ def of_service_error(error: errors.ServiceError) -> Response:
     if kind is None:
         # Meant for the operator: its text is not for callers.
         return of_unexpected(error)
-    message, param = error.detail, None
+    message, param = error.detail, getattr(error, "provider_param", None)
     if isinstance(error, errors.InvalidInput) and error.errors:
         param = _param(error.errors[0].pointer)
         message = "; ".join(_sentence(found) for found in error.errors)
@@ -111,8 +115,19 @@ def line(error: Exception) -> bytes:
 
 def _kind(error: errors.ServiceError) -> _Kind | None:
     if isinstance(error, errors.ProviderFailed):
-        return _FAILURES.get(error.reason, _SERVER_ERROR)
+        return _of_failure(error)
     return _UNKNOWN_MODEL if nobody_serves(error) else nearest(_KINDS, error)
+
+
+def _of_failure(error: errors.ProviderFailed) -> _Kind:
+    """How a provider's refusal is told: of a wrong request, its own code says more than ours."""
+    if error.provider_status == 413:
+        return _TOO_LARGE
+    kind = _FAILURES.get(error.reason, _SERVER_ERROR)
+    own = error.provider != ProviderType.ANTHROPIC and error.provider_code not in _NO_CODES
+    if own and error.reason in _WRONG and error.provider_status in (400, 422):
+        return replace(kind, code=error.provider_code)
+    return kind
 
 
 def _answer(kind: _Kind, message: str, param: str | None, retry_after_seconds: float | None) -> Response:

@@ -15,7 +15,7 @@ from core.providers.anthropic_messages import translate_messages
 from core.providers.anthropic_native import CLAUDE_OPTIONS, MessagesParams
 from core.providers.anthropic_stream import AnthropicStream, NativeStream
 from core.providers.anthropic_thinking import put_thinking
-from core.providers.anthropic_tools import put_tools
+from core.providers.anthropic_tools import put_tools, refuse_unknown
 from core.providers.headers import anthropic_limits
 from core.providers.model_list import parse_model_list
 from core.providers.openai import DEFAULT_TEMPERATURE, over_output_limit
@@ -50,6 +50,7 @@ _WITHOUT_COUNTERPART: dict[str, Any] = {
     "functions": [], "function_call": None, "store": False, "verbosity": "medium", "modalities": ["text"],
 }  # fmt: skip
 _HINTS = {"functions": "; use tools", "function_call": "; use tool_choice"}
+_FORM_FIELDS = frozenset({"name", "description", "schema", "strict"})
 _SERVICE_TIERS = {"auto": "auto", "default": "standard_only"}
 #: what of a body decides how many tokens it has
 _COUNTED = ("messages", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control")
@@ -161,6 +162,7 @@ def translate(params: Mapping[str, Any], model: ModelInfo) -> tuple[dict[str, An
     wanted_form = params.get("response_format")
     if wanted_form:
         if wanted_form["type"] == "json_schema":
+            refuse_unknown(wanted_form["json_schema"], _FORM_FIELDS, "/response_format/json_schema", model, errors)
             schema = wanted_form["json_schema"].get("schema") or {}
             about = wanted_form["json_schema"].get("description")
             if about and "description" not in schema:

@@ -12,6 +12,7 @@ import orjson
 
 from core.catalogue import ModelInfo
 from core.errors import FieldError
+from core.params.messages import escape
 from core.providers.anthropic_native import ANTHROPIC_BLOCK, native_block
 
 Block = dict[str, Any]
@@ -21,6 +22,12 @@ _FOREIGN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _FIELDS = frozenset({"role", "content", "tool_calls", "tool_call_id", "thinking_blocks"})
 #: what an assistant message echoes from an earlier answer without a meaning for the next one
 _ECHOES = frozenset({"annotations", "reasoning_content", "reasoning_items", "refusal"})
+#: what a content part may hold, of whatever kind, and what its medium may
+_PART_FIELDS = frozenset({"type", "cache_control", "prompt_cache_breakpoint"})
+_MEDIUM_FIELDS = {
+    "image_url": frozenset({"url", "detail"}),
+    "file": frozenset({"filename", "file_data", "file_id"}),
+}
 #: what Claude's form has beyond OpenAI's on the result of a tool
 _OF_RESULTS = frozenset({"is_error", "cache_control", ANTHROPIC_BLOCK})
 
@@ -179,7 +186,9 @@ def _texts(content: Any, index: int, model: ModelInfo, errors: list[FieldError])
         text = part.get(kind) if kind in ("text", "refusal") else None
         if text is None:
             _refuse_part(index, number, kind, model, errors)
-        elif text:
+            continue
+        _refuse_unknown(part, kind, f"/messages/{index}/content/{number}", model, errors)
+        if text:
             found.append(_cached({"type": "text", "text": text}, part))
     return found
 
@@ -192,7 +201,10 @@ def _parts(content: Any, index: int, model: ModelInfo, errors: list[FieldError])
         native = native_block(part)
         if native is not None:
             found.append(native)
-        elif kind == "text":
+            continue
+        if kind == "text" or kind in _MEDIUM_FIELDS:
+            _refuse_unknown(part, kind, f"/messages/{index}/content/{number}", model, errors)
+        if kind == "text":
             if part["text"]:
                 found.append(_cached({"type": "text", "text": part["text"]}, part))
         elif kind == "image_url":
@@ -211,6 +223,19 @@ def _parts(content: Any, index: int, model: ModelInfo, errors: list[FieldError])
         else:
             _refuse_part(index, number, kind, model, errors)
     return found
+
+
+def _refuse_unknown(
+    part: Mapping[str, Any], kind: str, pointer: str, model: ModelInfo, errors: list[FieldError]
+) -> None:
+    """Fields of a part that would be left behind."""
+    wrong = [f"{pointer}/{escape(field)}" for field in part.keys() - _PART_FIELDS - {kind} if part[field] is not None]
+    if kind in _MEDIUM_FIELDS:
+        medium = part[kind]
+        extra = medium.keys() - _MEDIUM_FIELDS[kind]
+        wrong += [f"{pointer}/{kind}/{escape(field)}" for field in extra if medium[field] is not None]
+    for each in sorted(wrong):
+        errors.append(FieldError(each, f"{model.id} does not take it"))
 
 
 def _refuse_part(index: int, number: int, kind: str, model: ModelInfo, errors: list[FieldError]) -> None:

@@ -7,7 +7,20 @@ from typing import Any
 
 from core.catalogue import ModelInfo
 from core.errors import FieldError
+from core.params.messages import escape
 from core.providers.anthropic_native import native_block
+
+_TOOL_FIELDS = frozenset({"type", "function", "cache_control"})
+_FUNCTION_FIELDS = frozenset({"name", "description", "parameters", "strict"})
+
+
+def refuse_unknown(
+    found: Mapping[str, Any], known: frozenset[str], pointer: str, model: ModelInfo, errors: list[FieldError]
+) -> None:
+    """An error for each field that Claude's form has no place for, and that says something."""
+    for field in sorted(found.keys() - known):
+        if found[field] is not None:
+            errors.append(FieldError(f"{pointer}/{escape(field)}", f"{model.id} does not take it"))
 
 
 def put_tools(body: dict[str, Any], params: Mapping[str, Any], model: ModelInfo, errors: list[FieldError]) -> None:
@@ -18,11 +31,18 @@ def put_tools(body: dict[str, Any], params: Mapping[str, Any], model: ModelInfo,
         if native is not None:
             tools.append(native)
         elif tool["type"] == "function":
+            refuse_unknown(tool, _TOOL_FIELDS, f"/tools/{index}", model, errors)
+            refuse_unknown(tool["function"], _FUNCTION_FIELDS, f"/tools/{index}/function", model, errors)
             tools.append(tool_of(tool))
         else:
             errors.append(FieldError(f"/tools/{index}/type", f"{model.id} does not take tools of type 'custom'"))
     choice, allowed = _choice(params.get("tool_choice"), model, errors)
     if allowed is not None:
+        names = [tool.get("name") for tool in tools]
+        for number, name in enumerate(allowed):
+            if name is None or name not in names:
+                pointer = f"/tool_choice/allowed_tools/tools/{number}"
+                errors.append(FieldError(pointer, f"{model.id} may be allowed only functions that are in tools"))
         tools = [tool for tool in tools if tool.get("name") in allowed]
     if choice is not None and choice["type"] in ("any", "tool") and not model.forced_tool_choice:
         message = f"{model.id} cannot be forced to call a tool; use tool_choice 'auto' or 'none'"
@@ -54,17 +74,18 @@ def tool_of(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 def _choice(
     given: Any, model: ModelInfo, errors: list[FieldError]
-) -> tuple[dict[str, Any] | None, frozenset[str] | None]:
-    """The tool_choice object, and the names that remain when the caller allows only some tools."""
+) -> tuple[dict[str, Any] | None, list[str | None] | None]:
+    """The tool_choice object, and the names (None: of no function) when the caller allows only some tools."""
     if given is None:
         return None, None
     if isinstance(given, str):
         return {"type": "any" if given == "required" else given}, None
+    refuse_unknown(given, frozenset({"type", given["type"]}), "/tool_choice", model, errors)
     if given["type"] == "function":
         return {"type": "tool", "name": given["function"]["name"]}, None
     if given["type"] == "allowed_tools":
         allowed = given["allowed_tools"]
-        names = frozenset(filter(None, map(_function_name, allowed["tools"])))
+        names = [_function_name(tool) for tool in allowed["tools"]]
         return {"type": "any" if allowed.get("mode") == "required" else "auto"}, names
     errors.append(FieldError("/tool_choice/type", f"{model.id} does not take a tool_choice of type 'custom'"))
     return None, None

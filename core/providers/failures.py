@@ -93,6 +93,7 @@ class ErrorBody:
     message: str = ""
     type: str = ""
     code: str = ""
+    param: str = ""
 
 
 def scrub(text: str, secret: str | None = None) -> str:
@@ -121,7 +122,12 @@ def read_error(found: object) -> ErrorBody:
     message = error.get("message")
     if not isinstance(message, str) or not message:
         message = _detail(error.get("detail")) or _detail(message)
-    return ErrorBody(message=message, type=_text(error.get("type")), code=code or _text(error.get("code")))
+    return ErrorBody(
+        message=message,
+        type=_text(error.get("type")),
+        code=code or _text(error.get("code")),
+        param=_text(error.get("param")),
+    )
 
 
 def _text(value: object) -> str:
@@ -194,6 +200,7 @@ def failure(
         message=message,
         provider_status=status,
         provider_code=scrub(error.code or error.type, secret) or None,
+        provider_param=scrub(error.param, secret) or None,
         retry_after_seconds=retry_after_seconds(headers, now=now),
         should_retry={"true": True, "false": False}.get((should_retry or "").strip().lower()),
     )
@@ -207,6 +214,7 @@ def failure_inside(found: Mapping[str, Any], status: int, *, secret: str | None 
         message=scrub(error.message, secret) or "the provider reported an error without a message",
         provider_status=status,
         provider_code=scrub(error.code or error.type, secret) or None,
+        provider_param=scrub(error.param, secret) or None,
     )
 
 

@@ -76,5 +76,9 @@ def _put_choice(params: MessagesParams, choice: Any, errors: list[FieldError]) -
         message = "Input should be an object with type 'auto', 'any', 'tool' (and a name) or 'none'"
         errors.append(FieldError("/tool_choice", message))
         return
+    known = {"type", "name"} if kind == "tool" else {"type"}
+    for field in sorted(choice.keys() - known - ({"disable_parallel_tool_use"} if kind != "none" else set())):
+        if choice[field] is not None:
+            errors.append(FieldError(f"/tool_choice/{field[:64]}", "Extra inputs are not permitted"))
     if choice.get("disable_parallel_tool_use") is not None and kind != "none":
         params["parallel_tool_calls"] = not choice["disable_parallel_tool_use"]

@@ -20,6 +20,8 @@ from core.providers.types import Failure, LimitReading, ProviderRequest, Success
 
 PATH = "/chat/completions"
 DEFAULT_TEMPERATURE = 0.7
+#: how a model that has no is_error hears that a tool failed
+ERROR_PREFIX = "Error: "
 #: what one request may have at OpenAI; Anthropic takes more
 MAX_STOPS = 4
 MAX_TOOLS = 128
@@ -243,7 +245,19 @@ def _without_extras(message: Mapping[str, Any], keep: str | None) -> dict[str, A
     for field in ("content", "tool_calls"):
         if isinstance(found.get(field), list):
             found[field] = [_bare(part) for part in found[field]]
+    if message.get("is_error") and message.get("role") == "tool":
+        found["content"] = _as_error(found.get("content") or "")
     return found
+
+
+def _as_error(content: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """The content of a tool's result that is marked as an error, which other vendors' models are told in words."""
+    if isinstance(content, str):
+        return ERROR_PREFIX + content
+    first = content[0]
+    if first.get("type") != "text":
+        return [{"type": "text", "text": ERROR_PREFIX.rstrip()}, *content]
+    return [{**first, "text": ERROR_PREFIX + first["text"]}, *content[1:]]
 
 
 def _bare(each: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,8 @@ class Failure:
     message: str
     provider_status: int | None = None
     provider_code: str | None = None
+    #: the field that is wrong, as the provider names it
+    provider_param: str | None = None
     retry_after_seconds: float | None = None
     should_retry: bool | None = None
     usage: Usage | None = None

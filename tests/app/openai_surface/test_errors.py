@@ -90,6 +90,33 @@ def test_the_package_tries_again_and_succeeds(
     assert house.simulator.ledger()["calls"] == 4
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_openais_own_refusal_keeps_its_field_and_its_code(house: House, patient: openai.OpenAI, stream: bool) -> None:
+    # What this service does not judge: whether the named tool is there, a schema that OpenAI does not take
+    named: Any = {"type": "function", "function": {"name": "missing"}}
+    tools: Any = [{"type": "function", "function": {"name": "here"}}]
+    with pytest.raises(openai.BadRequestError) as caught:
+        patient.chat.completions.create(
+            model="gpt-4o-mini", messages=HELLO, tools=tools, tool_choice=named, stream=stream
+        )
+    assert (caught.value.param, caught.value.code) == ("tool_choice", None)
+
+    house.simulator.config(faults=[{"kind": "400", "code": "invalid_json_schema"}])
+    with pytest.raises(openai.BadRequestError) as caught:
+        patient.chat.completions.create(model="gpt-4o-mini", messages=HELLO, stream=stream)
+    assert caught.value.code == "invalid_json_schema"
+
+
+@either_vendor
+def test_a_body_that_is_too_large_for_the_provider(house: House, patient: openai.OpenAI, model: str) -> None:
+    house.simulator.config(faults=[{"kind": "413"}])
+
+    with pytest.raises(openai.APIStatusError) as caught:
+        patient.chat.completions.create(model=model, messages=HELLO)
+
+    assert (caught.value.status_code, caught.value.code) == (413, None)
+
+
 def test_exhausted_credit_is_not_tried_again(house: House, client: openai.OpenAI) -> None:
     house.simulator.config(faults=[{"kind": "quota"}])
 

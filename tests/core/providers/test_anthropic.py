@@ -550,3 +550,67 @@ def test_an_assistants_turn_survives_the_way_there_and_back(text, calls):
     # Then it is the same message
     assert back["content"] == text
     assert back.get("tool_calls", []) == given_calls
+
+
+def user(*parts):
+    return [{"role": "user", "content": list(parts)}]
+
+
+FUNCTION = {"name": "get_stock", "parameters": {"type": "object"}}
+ONLY = {"type": "function", "function": {"name": "get_stock"}}
+
+
+def allowing(*tools):
+    return {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": list(tools)}}
+
+
+@pytest.mark.parametrize(
+    ("params", "pointers"),
+    [
+        # A field that Claude's form has no place for is not left behind without a word, however deep it is.
+        ({"messages": user({"type": "text", "text": "x", "tone": 1})}, {"/messages/0/content/0/tone"}),
+        (
+            {"messages": user({"type": "image_url", "image_url": {"url": "https://x/y.png", "crop": 1}})},
+            {"/messages/0/content/0/image_url/crop"},
+        ),
+        (
+            {"messages": user({"type": "file", "file": {"file_id": "file_1", "pages": 1}, "tone": 1})},
+            {"/messages/0/content/0/file/pages", "/messages/0/content/0/tone"},
+        ),
+        (
+            {"messages": [{"role": "system", "content": [{"type": "text", "text": "x", "tone": 1}]}, *USER]},
+            {"/messages/0/content/0/tone"},
+        ),
+        ({"tools": [{"type": "function", "function": FUNCTION, "ttl": 1}]}, {"/tools/0/ttl"}),
+        ({"tools": [{"type": "function", "function": {**FUNCTION, "ttl": 1}}]}, {"/tools/0/function/ttl"}),
+        ({"tools": TOOLS, "tool_choice": {**ONLY, "strictly": True}}, {"/tool_choice/strictly"}),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "n", "schema": {"type": "object"}, "mode": "x"},
+                }
+            },
+            {"/response_format/json_schema/mode"},
+        ),
+        # A tool that may be called must be there.
+        (
+            {"tools": TOOLS, "tool_choice": allowing(ONLY, {"type": "function", "function": {"name": "other"}})},
+            {"/tool_choice/allowed_tools/tools/1"},
+        ),
+        (
+            {"tools": TOOLS, "tool_choice": allowing({"type": "function", "name": "get_stock"})},
+            {"/tool_choice/allowed_tools/tools/0"},
+        ),
+    ],
+)
+def test_nothing_inside_a_field_is_dropped_in_silence(params, pointers):
+    assert refused(**params) == pointers
+
+
+def test_fields_inside_that_say_nothing_are_left_out():
+    part = {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "low", "crop": None}, "tone": None}
+    tool = {"type": "function", "function": {**FUNCTION, "ttl": None}}
+    body = sent(messages=user(part), tools=[tool], tool_choice=allowing(ONLY))
+    assert body["messages"][0]["content"] == [{"type": "image", "source": {"type": "url", "url": "https://x/y.png"}}]
+    assert [tool["name"] for tool in body["tools"]] == ["get_stock"]

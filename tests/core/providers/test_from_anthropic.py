@@ -573,7 +573,7 @@ def test_what_only_claude_understands_does_not_reach_openai() -> None:
     body = orjson.loads(adapter_for("openai").build(asked, "gpt-4o").body)
     assert body["messages"] == [
         {"role": "user", "content": [{"type": "text", "text": "hello"}]},
-        {"role": "tool", "tool_call_id": "t", "content": "x"},
+        {"role": "tool", "tool_call_id": "t", "content": "Error: x"},
     ]
     assert "thinking" not in body
     # and: a block that has no form there is refused by name
@@ -582,3 +582,22 @@ def test_what_only_claude_understands_does_not_reach_openai() -> None:
         {"model": "m", "messages": [{"role": "user", "content": [block]}]}, catalogue.find("gpt-4o", "openai")
     )
     assert [error.pointer for error in wrong] == ["/messages/0/content/0"]
+
+
+@pytest.mark.parametrize("to_claude", [True, False])
+@pytest.mark.parametrize("kind", ["auto", "any", "tool", "none"])
+def test_what_a_choice_does_not_have_is_refused(kind: str, to_claude: bool) -> None:
+    choice = {"type": kind, "name": "get", "mode": 1} if kind == "tool" else {"type": kind, "mode": 1}
+    tools = [{"name": "get", "input_schema": {"type": "object"}}]
+    _, wrong = translate_request(request(tools=tools, tool_choice=choice), to_claude=to_claude)
+    assert [error.pointer for error in wrong] == ["/tool_choice/mode"]
+
+
+@pytest.mark.parametrize("vendor", ["openai", "openai_compatible"])
+def test_a_failed_tool_is_told_in_words_to_other_vendors_models(vendor: str) -> None:
+    parts = [{"type": "text", "text": "no such file"}]
+    results = [{"role": "tool", "tool_call_id": "t", "content": content, "is_error": True} for content in ("no", parts)]
+    asked = {"model": "m", "messages": [{"role": "user", "content": "x"}, *results]}
+    sent = orjson.loads(adapter_for(vendor).build(asked, "gpt-4o").body)["messages"][1:]
+    assert [message["content"] for message in sent] == ["Error: no", [{"type": "text", "text": "Error: no such file"}]]
+    assert not any("is_error" in message for message in sent)

@@ -4,7 +4,7 @@ import itertools
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
@@ -359,6 +359,7 @@ def test_a_refusal_in_a_stream():
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@settings(deadline=None)
 @given(data=st.data())
 def test_the_cut_of_the_bytes_does_not_matter(end, data):
     for adapter, raw in ((OPENAI, lines(*TEXT, end=end)), (ANTHROPIC, lines(*MESSAGE, names=True, end=end))):
@@ -372,6 +373,7 @@ def test_the_cut_of_the_bytes_does_not_matter(end, data):
         assert [each["choices"] for each in chunks_of(cut_out)] == [each["choices"] for each in chunks_of(whole_out)]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.binary(max_size=60)
@@ -429,6 +431,7 @@ EVENT = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(EVENT, max_size=12))
 def test_no_order_of_events_makes_the_translator_fail(events):
     out, outcome = run(ANTHROPIC.stream(ASKED), lines(*events, names=True))
