@@ -157,7 +157,8 @@ def _check_tools(body: dict[str, Any]) -> None:
             raise bad("Tool choice names a tool that is not among 'tools'.", "tool_choice")
     elif isinstance(choice, dict):
         allowed = choice.get("allowed_tools")
-        listed = allowed.get("tools") if isinstance(allowed, dict) else None
+        allowed = allowed if isinstance(allowed, dict) else {}
+        listed = allowed.get("tools")
         if not isinstance(listed, list) or not listed or allowed.get("mode") not in ("auto", "required"):
             raise bad("Invalid 'tool_choice.allowed_tools': it needs a mode and tools.", "tool_choice")
         if not all(_name_of(tool) in names for tool in listed):
