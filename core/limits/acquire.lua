@@ -21,7 +21,9 @@ local function answer(granted, wait, waiting_for)
   return {granted, string.format('%.6f', wait), waiting_for or '', standing()}
 end
 
-family.live_at, connection.live_at = now, now
+family.live_at = now
+-- (the connection's hash is written for this alone in most calls, and nobody needs it to the second)
+if now - (connection.live_at or 0) > LIVE_RECENT_SECONDS / 10 then connection.live_at = now end
 local wait, waiting_for, probing = stopped()
 if wait > 0 then return answer(0, wait, waiting_for) end
 
@@ -44,5 +46,6 @@ if probing then probe() end
 local held = redis.call('HGET', KEYS[3], ARGV[9])
 local count = held and tonumber(string.match(held, '^(%-?%d+)|')) or tonumber(ARGV[10])
 redis.call('HSET', KEYS[3], ARGV[9], string.format('%d|%.6f', math.max(0, count) + 1, now + SLOT_SECONDS))
-redis.call('EXPIRE', KEYS[3], SLOT_SECONDS * 4)
+-- (who holds calls already tells of them again and again, and how long that is kept)
+if not held then redis.call('EXPIRE', KEYS[3], SLOT_SECONDS * 4) end
 return answer(1, 0)

@@ -3,7 +3,7 @@
 -- KEYS[1] limits:{connection}            hash, for all models: blocked_until (Retry-After), fails, trips, open_until (breaker),
 --                                        live_at, live_wait_until, turn_at, batch, batch_at (batch calls in flight, and when that was said)
 -- KEYS[2] limits:{connection}:of:family  hash, for a family:
---                                        at; levels r t i o (requests, tokens, input, output; below zero: debt);
+--                                        at; kept_at (when it was last said how long the state is kept); levels r t i o (requests, tokens, input, output; below zero: debt);
 --                                        set_r, set_t as configured (0: not), limit_r .. limit_o learned, per minute; factor, factor_at (share of the limit in use after a 429);
 --                                        cut_at, cut_until, strikes; low_until;
 --                                        if only 429s tell: resting (1: since a 429), resumed_at; taken, ran (calls, seconds since then), grown (seconds of them in which all was used);
@@ -25,25 +25,30 @@ local KINDS = {'r', 't', 'i', 'o'}
 local WORDS = {r = 'requests per minute', t = 'tokens per minute', i = 'input tokens per minute', o = 'output tokens per minute'}
 local NAMES = {r = 'requests', t = 'tokens', i = 'input_tokens', o = 'output_tokens'}
 
+-- The fields of a hash as numbers, twice: to work on, and as they are stored.
 local function read(key)
-  local flat, found = redis.call('HGETALL', key), {}
-  for n = 1, #flat, 2 do found[flat[n]] = tonumber(flat[n + 1]) end
-  return found
+  local flat, found, stored = redis.call('HGETALL', key), {}, {}
+  for n = 1, #flat, 2 do
+    local value = tonumber(flat[n + 1])
+    found[flat[n]], stored[flat[n]] = value, value
+  end
+  return found, stored
 end
 
-local function write(key, values, extra)
+-- Most fields stay as they are from call to call, and each one written costs more than all the arithmetic.
+local function write(key, values, stored, extra)
   local flat = extra or {}
   for field, value in pairs(values) do
-    flat[#flat + 1] = field
-    flat[#flat + 1] = string.format('%.6f', value)
+    if value ~= stored[field] then
+      flat[#flat + 1] = field
+      flat[#flat + 1] = string.format('%.6f', value)
+    end
   end
-  if #flat > 0 then
-    redis.call('HSET', key, unpack(flat))
-    redis.call('EXPIRE', key, STATE_SECONDS)
-  end
+  if #flat > 0 then redis.call('HSET', key, unpack(flat)) end
 end
 
-local connection, family = read(KEYS[1]), read(KEYS[2])
+local connection, stored_connection = read(KEYS[1])
+local family, stored_family = read(KEYS[2])
 
 local most_in_flight = tonumber(ARGV[4])
 if ARGV[2] ~= 'as before' then
@@ -238,10 +243,15 @@ local function probe()
   connection.open_until = now + open_for(connection.trips)
 end
 
--- `waiting_for` is what batch rows wait for; nil leaves what is there.
+-- `waiting_for` is what batch rows wait for; nil leaves what is there. How long all this is kept is said now and then.
 local function save(waiting_for)
-  write(KEYS[1], connection)
-  write(KEYS[2], family, waiting_for and {'waiting_for', waiting_for})
-  redis.call('SADD', KEYS[4], ARGV[6])
-  redis.call('EXPIRE', KEYS[4], STATE_SECONDS)
+  local kept = family.kept_at and now >= family.kept_at and now - family.kept_at < KEPT_AGAIN_SECONDS
+  local keep = not kept or next(stored_connection) == nil
+  if keep then family.kept_at = now end
+  write(KEYS[1], connection, stored_connection)
+  write(KEYS[2], family, stored_family, waiting_for and {'waiting_for', waiting_for})
+  if keep then
+    redis.call('SADD', KEYS[4], ARGV[6])
+    for _, key in ipairs({KEYS[1], KEYS[2], KEYS[4]}) do redis.call('EXPIRE', key, STATE_SECONDS) end
+  end
 end

@@ -78,7 +78,9 @@ PROBES = 2.0
 FIRST_OUTPUT_RATIO = 0.5
 #: A process that is silent for so long has no live calls any more.
 SLOT_SECONDS = 15.0
+#: What is known of a connection is forgotten after so long without a call; that is said to Redis so often, at most.
 STATE_SECONDS = 86400.0
+KEPT_AGAIN_SECONDS = 3600.0
 
 
 def as_lua() -> str:
