@@ -104,7 +104,7 @@ def acquire(
     timeout_seconds: float,
     meter: Meter | None = None,
 ) -> Permit:
-    """Permission for one live call: `with acquire(...): call()`. One round trip if nothing is short.
+    """Permission for one live call: `with acquire(...): call()`. One round trip at most if nothing is short.
 
     Parameters
     ----------

@@ -12,9 +12,10 @@ from uuid import UUID, uuid4
 import redis
 
 from core.limits import keys
+from core.limits.ahead import Ahead, Kept
 from core.limits.scripts import FEEDBACK, SLOTS, Arguments, Script, run_all
 from core.limits.tuning import SLOT_SECONDS
-from core.limits.types import LimitKey, counts_produced_output
+from core.limits.types import Configured, LimitKey, Meter, counts_produced_output
 from core.providers.types import LimitReading, Usage
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Feedback:
         self._process = uuid4().hex
         self._sums: dict[LimitKey, _Sum] = {}
         self._slots: dict[UUID, _Slots] = {}
+        self._ahead = Ahead()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -130,6 +132,7 @@ class Feedback:
         self._soon()
 
     def failure(self, key: LimitKey) -> None:
+        self._give_back(self._ahead.of(key.connection_id))
         with self._lock:
             sums = self._sum(key)
             sums.failures += 1
@@ -138,6 +141,7 @@ class Feedback:
 
     def penalise(self, key: LimitKey, retry_after_seconds: float | None, took_seconds: float = 0.0) -> None:
         began = self._monotonic() - took_seconds
+        self._give_back(self._ahead.of(key.connection_id))
         with self._lock:
             sums = self._sum(key)
             sums.refused_began = began if not sums.refused else max(sums.refused_began, began)
@@ -156,8 +160,8 @@ class Feedback:
             slots.asking += 1
             return self._process, slots.held
 
-    def asked(self, connection_id: UUID, *, granted: bool) -> None:
-        """It was told; with `granted` it holds a slot until `ended`."""
+    def asked(self, connection_id: UUID, *, granted: int) -> None:
+        """It was told; it holds as many slots as were granted, until `ended` or given back."""
         with self._lock:
             slots = self._slots[connection_id]
             slots.asking -= 1
@@ -170,10 +174,55 @@ class Feedback:
             slots.ended += 1
         self._soon()
 
+    # Permits taken ahead
+
+    def use_ahead(
+        self, key: LimitKey, configured: Configured, input_tokens: int, output_tokens: int, meter: Meter
+    ) -> bool:
+        """Start a call on a permit that was taken ahead, if there is one for it. It holds a slot until `ended`."""
+        used = self._ahead.use(key, configured, input_tokens, output_tokens)
+        if used is None:
+            return False
+        meter.said = used.said
+        if (input_tokens, output_tokens) != (used.input_tokens, used.output_tokens):
+            with self._lock:
+                sums = self._sum(key)
+                sums.input_back += used.input_tokens - input_tokens
+                sums.output_back += used.output_tokens - output_tokens
+            self._soon()
+        return True
+
+    def wanted_ahead(self, key: LimitKey) -> int:
+        """How many permits to take ahead; none unless a thread gives back those that are not used."""
+        return 0 if self._thread is None else self._ahead.wanted(key)
+
+    def keep_ahead(
+        self, key: LimitKey, configured: Configured, input_tokens: int, output_tokens: int, count: int, said: str
+    ) -> None:
+        """Keep permits for the next calls; they have been granted, and hold their slots."""
+        if not self._ahead.keep(key, configured, input_tokens, output_tokens, count, said):
+            self._give_back([(key, Kept(configured, input_tokens, output_tokens, count, 0.0, said))])
+        self._soon()
+
+    def _give_back(self, unused: Sequence[tuple[LimitKey, Kept]]) -> None:
+        if not unused:
+            return
+        with self._lock:
+            for key, kept in unused:
+                sums = self._sum(key)
+                sums.requests_back += kept.count
+                sums.input_back += kept.count * kept.input_tokens
+                sums.output_back += kept.count * kept.output_tokens
+                slots = self._slots[key.connection_id]
+                slots.held -= kept.count
+                slots.ended += kept.count
+        self._soon()
+
     # Telling Redis
 
     def flush(self) -> None:
         """Tell Redis what there is to tell, in one round trip. Without Redis it is lost, and lost it may be."""
+        self._give_back(self._ahead.expired())
         now = self._clock() if self._clock else None
         calls = self._drain(now)
         if not calls:
@@ -230,6 +279,8 @@ class Feedback:
                 self.flush()
             except Exception:
                 log.exception("outcomes of calls did not reach the limiter")
+            if self._ahead.any():
+                self._wake.set()
             time.sleep(FLUSH_SECONDS)
 
 

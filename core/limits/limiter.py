@@ -89,6 +89,8 @@ class Limiter:
         deadline = began + timeout_seconds
         turnstile = self._turnstiles.get(key)
         if turnstile is None or not turnstile.locked():
+            if self.feedback.use_ahead(key, configured, input_tokens, output_tokens, meter):
+                return Permit(self.feedback, key.connection_id, 0.0)
             wait, waiting_for = self._ask(key, configured, input_tokens, output_tokens, meter)
             if waiting_for is None:
                 return Permit(self.feedback, key.connection_id, 0.0)
@@ -128,15 +130,18 @@ class Limiter:
     ) -> tuple[float, str | None]:
         process, held = self.feedback.asking(key.connection_id)
         granted = 0
+        ahead = self.feedback.wanted_ahead(key)
         try:
             arguments = keys.arguments(key, configured, self._now())
             with _reachable():
                 granted, wait, waiting_for, said = self._line.run(
-                    ACQUIRE, keys.all_of(key), (*arguments, input_tokens, output_tokens, process, held)
+                    ACQUIRE, keys.all_of(key), (*arguments, input_tokens, output_tokens, process, held, ahead)
                 )
         finally:
-            self.feedback.asked(key.connection_id, granted=bool(granted))
+            self.feedback.asked(key.connection_id, granted=int(granted))
         meter.said = _text(said)
+        if granted > 1:
+            self.feedback.keep_ahead(key, configured, input_tokens, output_tokens, int(granted) - 1, meter.said)
         return float(wait), None if granted else _text(waiting_for)
 
     def forget(self, connection_id: UUID) -> None:

@@ -78,6 +78,9 @@ PROBES = 2.0
 FIRST_OUTPUT_RATIO = 0.5
 #: A process that is silent for so long has no live calls any more.
 SLOT_SECONDS = 15.0
+#: Permits that one live call takes ahead for the next, at most: so many calls more may be under way when a provider
+#: begins to refuse.
+MOST_AHEAD = 8
 #: What is known of a connection is forgotten after so long without a call; that is said to Redis so often, at most.
 STATE_SECONDS = 86400.0
 KEPT_AGAIN_SECONDS = 3600.0
