@@ -5,8 +5,8 @@ from __future__ import annotations
 from core import limits
 from core.call import Called
 from core.limits import LimitKey
-from core.providers.types import Success, Usage
-from core.states import FailureReason
+from core.providers.types import Success
+from core.states import Action, FailureReason
 
 #: The provider is there but has no room: everybody on the connection slows down.
 _SLOW_DOWN = frozenset({FailureReason.RATE_LIMITED, FailureReason.OVERLOADED})
@@ -30,8 +30,14 @@ def report(key: LimitKey, reserved: tuple[int, int], called: Called) -> None:
         else:
             limits.success(key)
         return
-    # A refused request has been counted by the provider as one, its tokens have not.
-    limits.settle(key, reserved, Usage() if called.sent else None)
+    if not called.sent:
+        limits.settle(key, reserved, None)
+    elif outcome.reason in _SLOW_DOWN or outcome.reason.action is not Action.RETRY:
+        # A refused request has been counted by the provider as one, its tokens have not.
+        limits.refused(key, reserved)
+    elif outcome.usage is not None:
+        limits.settle(key, reserved, outcome.usage)
+    # Else nobody knows what the provider did for it: it stays charged.
     if outcome.reason in _SLOW_DOWN:
         limits.penalise(
             key,

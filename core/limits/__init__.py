@@ -38,6 +38,7 @@ __all__ = [
     "forget",
     "observe",
     "penalise",
+    "refused",
     "settle",
     "settle_many",
     "state",
@@ -137,6 +138,14 @@ def settle(key: LimitKey, reserved: tuple[int, int], used: Usage | None) -> None
 def settle_many(settlements: Sequence[tuple[LimitKey, tuple[int, int], Usage | None]]) -> None:
     """`settle` for many calls."""
     limiter().feedback.settle_many(settlements)
+
+
+def refused(key: LimitKey, reserved: tuple[int, int]) -> None:
+    """Give back the tokens of a call that the provider refused, the output asked for too; the request was one.
+
+    Costs no round trip (`flush`). `reserved` as in `settle`.
+    """
+    limiter().feedback.refused(key, reserved)
 
 
 def observe(key: LimitKey, readings: Sequence[LimitReading]) -> None:

@@ -4,7 +4,8 @@
 -- ARGV[13] produced beyond its estimate; outcomes: ARGV[14] good answers, ARGV[15] failures since the last of them,
 -- ARGV[16] 429s, ARGV[17] their longest Retry-After in seconds, '' if none said; ARGV[18] batch calls that ended;
 -- readings: ARGV[19..26] limit, remaining of requests, tokens, input, output, '' if not said;
--- ARGV[27] how many seconds ago the last of the calls answered with 429 began
+-- ARGV[27] how many seconds ago the last of the calls answered with 429 began;
+-- ARGV[28] "input output input output ..." as estimated, of calls that used no tokens
 local function arg(n) return tonumber(ARGV[n]) or 0 end
 
 -- Readings first: what follows is counted in limits as they are now.
@@ -45,6 +46,11 @@ if produced_counts then
 else
   delta.o = arg(9) - arg(13)
   delta.t = delta.i + delta.o
+end
+-- What a call was charged, and no more, is given back.
+for input, output in string.gmatch(ARGV[28], '(%d+) (%d+)') do
+  local cost = costs(tonumber(input), tonumber(output))
+  for _, kind in ipairs({'t', 'i', 'o'}) do delta[kind] = delta[kind] + cost[kind] end
 end
 for kind in pairs(rates) do family[kind] = math.min(capacities[kind], family[kind] + delta[kind]) end
 if family.first then

@@ -33,6 +33,8 @@ class _Sum:
     requests_back: int = 0
     input_back: int = 0
     output_back: int = 0
+    #: of each call that was charged and used no tokens, what it was estimated at
+    unused: list[tuple[int, int]] = field(default_factory=list)
     input_beyond: int = 0
     output_reserved: int = 0
     output_used: int = 0
@@ -90,14 +92,18 @@ class Feedback:
     def _settle(sums: _Sum, produced: bool, reserved: tuple[int, int], used: Usage | None) -> None:
         if used is None:
             sums.requests_back += 1
-            sums.input_back += reserved[0]
-            sums.output_back += reserved[1]
+            sums.unused.append(reserved)
             return
         # On most of Anthropic's models tokens read from the cache do not count (PROVIDERS.md 4.4).
         sums.input_beyond += used.input_tokens - (used.cached_tokens if produced else 0) - reserved[0]
         sums.output_reserved += reserved[1]
         sums.output_used += used.output_tokens
         sums.output_beyond += max(0, used.output_tokens - reserved[1])
+
+    def refused(self, key: LimitKey, reserved: tuple[int, int]) -> None:
+        with self._lock:
+            self._sum(key).unused.append(reserved)
+        self._soon()
 
     def observe(self, key: LimitKey, readings: Sequence[LimitReading]) -> None:
         kinds = {reading.kind for reading in readings}
@@ -305,4 +311,5 @@ def _arguments(key: LimitKey, sums: _Sum, ended: int, monotonic: float, now: flo
         ended,
         *readings,
         repr(max(0.0, monotonic - sums.refused_began)) if sums.refused else 0,
+        " ".join([f"{input_tokens} {output_tokens}" for input_tokens, output_tokens in sums.unused]),
     )
