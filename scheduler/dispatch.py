@@ -16,9 +16,11 @@ import psycopg
 import redis
 
 from core import budgets, db, limits, metrics_dispatch, pricing, tracing
+from core.aside import Aside
 from core.dispatch import claim, pauses
 from core.dispatch.claim import Flight, OpenLane
 from core.dispatch.doorbell import FIRST_SLICE_ROWS, SLICE_ROWS, DoorbellBroker, ring
+from core.errors import Unavailable
 from core.limits import Configured, LimitKey
 from scheduler.fairness import Demand, shares
 
@@ -55,6 +57,7 @@ class Dispatcher:
     def __init__(self, broker: DoorbellBroker) -> None:
         self._broker = broker
         self._peeks: dict[int, _Peek] = {}
+        self._aside: Aside[int] = Aside("dispatch", "lane")
         self._rooms: dict[UUID, budgets.Room] = {}
         self._starts_per_second = 0.0
         self._last_rung = 0
@@ -144,11 +147,12 @@ class Dispatcher:
         for lane in lanes:
             if released >= allowed:
                 break
-            if lane.due + lane.fresh <= 0:
+            if lane.due + lane.fresh <= 0 or self._aside.waits(lane.id):
                 continue
-            count, limited = self._release_lane(lane, allowed - released, in_flight, first=first)
-            released += count
-            wait = min(wait, limited)
+            with self._aside.turn(lane.id):
+                count, limited = self._release_lane(lane, allowed - released, in_flight, first=first)
+                released += count
+                wait = min(wait, limited)
         return released, wait
 
     def _release_lane(
@@ -180,14 +184,15 @@ class Dispatcher:
             return 0, grant.wait_seconds
         again = [row[0] for row in due[: grant.granted]]
         count = grant.granted - len(again)
-        claimed: list[tuple[int, int]] = []
-        # A claim alone is a transaction of its own: what it locks is not held while its end travels.
-        with db.connection() if again and count else db.single_statement() as connection:
-            if again:
-                claimed += claim.claim_due(connection, lane, again)
-                metrics_dispatch.DUE_TO_RUNG.observe(due[0][3])
-            if count:
-                claimed += self._claim_fresh(connection, lane, fresh[:count], reserved[:count])
+        try:
+            claimed = self._claim(lane, due, again, fresh[:count], reserved[:count])
+        except Unavailable:
+            # They may have been claimed: it is not known.
+            raise
+        except Exception:
+            for tokens in candidates[: grant.granted]:
+                limits.settle(key, tokens, None)
+            raise
         lane.due -= len(again)
         in_flight[lane.connection_id] = in_flight.get(lane.connection_id, 0) + len(claimed)
         for tokens in candidates[len(claimed) : grant.granted]:
@@ -198,6 +203,25 @@ class Dispatcher:
         span.set({"llm_service.rows": len(claimed), "llm_service.waiting_for": grant.waiting_for})
         span.end()
         return len(claimed), grant.wait_seconds
+
+    def _claim(
+        self,
+        lane: OpenLane,
+        due: list[tuple[int, int, int, float]],
+        again: list[int],
+        fresh: list[tuple[int, int]],
+        reserved: list[Decimal],
+    ) -> list[tuple[int, int]]:
+        """Claim the rows `again` of those that are due, and the next fresh ones: (completion id, fence) of each."""
+        claimed: list[tuple[int, int]] = []
+        # A claim alone is a transaction of its own: what it locks is not held while its end travels.
+        with db.connection() if again and fresh else db.single_statement() as connection:
+            if again:
+                claimed += claim.claim_due(connection, lane, again)
+                metrics_dispatch.DUE_TO_RUNG.observe(due[0][3])
+            if fresh:
+                claimed += self._claim_fresh(connection, lane, fresh, reserved)
+        return claimed
 
     def _peek(self, connection: db.RawConnection, lane: OpenLane, count: int) -> list[tuple[int, int]]:
         count = min(count, lane.fresh)

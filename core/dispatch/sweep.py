@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg.rows import DictRow
 
 from core import db, partitions
+from core.aside import Aside
 from core.batches import ending
 from core.dispatch.record import Ended, record_in
 from core.ids import BLOCK_BITS
@@ -59,7 +60,9 @@ def stopped_batches() -> int:
             FailureReason(row["status_reason"] or FailureReason.CANCELLED),
             row["status_message"] or "the batch was cancelled",
         )
-        swept += _sweep(stopped)
+        if not _aside.waits(stopped.id):
+            with _aside.turn(stopped.id):
+                swept += _sweep(stopped)
     return swept
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg.rows import DictRow
 
 from core import budgets, db, partitions, pricing
+from core.aside import Aside
 from core.db import RawConnection
 from core.dispatch import pauses
 from core.dispatch.record import Ended
@@ -47,11 +48,20 @@ class _Batch:
         return self.status in ("pending", "processing", "paused")
 
 
+#: Shards whose rows could not be handed back.
+_aside: Aside[UUID] = Aside("native batches", "shard")
+
+
 def hand_back() -> int:
     """Hand back one chunk of each shard that has rows to hand back; returns how many rows moved."""
     with db.connection() as connection:
         ids = [row["id"] for row in connection.execute(_READY, {"max_due": MAX_DUE})]
-    return sum(_hand_back(shard_id) for shard_id in ids)
+    moved = 0
+    for shard_id in ids:
+        if not _aside.waits(shard_id):
+            with _aside.turn(shard_id):
+                moved += _hand_back(shard_id)
+    return moved
 
 
 def _hand_back(shard_id: UUID) -> int:

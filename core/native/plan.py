@@ -9,6 +9,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from core import budgets, db, partitions, pricing
+from core.aside import Aside
 from core.db import RawConnection
 from core.dispatch import pauses
 from core.ids import BLOCK_BITS, new_id
@@ -59,6 +60,10 @@ class _Gathered:
     short_of: Decimal | None = None
 
 
+#: Lanes of which no shard could be formed.
+_aside: Aside[int] = Aside("native batches", "lane")
+
+
 def form_shards() -> int:
     """Form one more shard for each lane that has room for it; returns how many."""
     with db.connection() as connection:
@@ -66,19 +71,24 @@ def form_shards() -> int:
         rooms = budgets.rooms(connection) if lanes else {}
     formed = 0
     for lane in lanes:
-        room = rooms.get(lane.batch_id)
-        if room is not None and room.closed_to(Decimal(0)):
-            budgets.pause(lane.batch_id, room, Decimal(0))
-            continue
-        with db.connection() as connection:
-            gathered = _form(connection, lane, room)
-        if gathered.rows:
-            formed += 1
-            if room is not None:
-                room.left -= gathered.reserved
-        elif gathered.short_of is not None:
-            _out_of_money(lane, room, gathered.short_of)
+        if not _aside.waits(lane.id):
+            with _aside.turn(lane.id):
+                formed += _form_one(lane, rooms.get(lane.batch_id))
     return formed
+
+
+def _form_one(lane: NativeLane, room: budgets.Room | None) -> bool:
+    if room is not None and room.closed_to(Decimal(0)):
+        budgets.pause(lane.batch_id, room, Decimal(0))
+        return False
+    with db.connection() as connection:
+        gathered = _form(connection, lane, room)
+    if gathered.rows:
+        if room is not None:
+            room.left -= gathered.reserved
+    elif gathered.short_of is not None:
+        _out_of_money(lane, room, gathered.short_of)
+    return bool(gathered.rows)
 
 
 def _out_of_money(lane: NativeLane, room: budgets.Room | None, cost_usd: Decimal) -> None:

@@ -8,11 +8,13 @@ from decimal import Decimal
 import dramatiq
 import pytest
 
+from core import db, limits
 from core.batches import ingest
 from core.batches.options import BatchOptions
 from core.dispatch.doorbell import FIRST_QUEUE, QUEUE, make_broker
 from core.dispatch.record import record
 from core.ids import BLOCK_BITS
+from core.metrics_dispatch import TASK_FAILURES
 from core.settings import settings
 from scheduler.dispatch import Dispatcher
 from tests.core.dispatch.world import PROMPT, World, batch_row, execute, leases, succeeded
@@ -108,6 +110,62 @@ def test_rows_of_a_removed_provider_are_dispatched_to_their_failure(dispatcher: 
     dispatcher.tick()
     assert len(leases()) == 3
     assert batch_row(batch_id)["status"] == "processing"
+
+
+@pytest.mark.parametrize("what", ["fresh", "due"])
+def test_a_lane_that_cannot_be_claimed_does_not_hold_up_the_others(
+    dispatcher: Dispatcher, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given: the oldest lane of all, of which the database takes no claim, another of its tenant's, and another tenant's
+    bad = World()
+    bad.submit(2)
+    if what == "due":
+        bad.run()
+        execute("UPDATE lease SET due_at = now(), rung_at = NULL, call_started_at = NULL, worker_id = NULL")
+    execute("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION $$no$$; END'")
+    (lane,) = _lane_ids()
+    execute(
+        "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON lease FOR EACH ROW"
+        f" WHEN (NEW.lane_id = {lane}) EXECUTE FUNCTION refuse()"
+    )
+    bad.submit(2, model="claude-sonnet-4-5")
+    good = World()
+    good.submit(2)
+    counted = TASK_FAILURES.labels("dispatch")._value
+    failed_before = counted.get()
+    # when
+    dispatcher.tick()
+    dispatcher.tick()
+    # then
+    rung = [row["lane_id"] for row in leases() if row["rung_at"]]
+    assert sorted(rung) == sorted([*_lane_ids() - {lane}] * 2)
+    # and it is said once, not fifty times a second
+    assert counted.get() == failed_before + 1
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        f"lane {lane} failed, and is set aside for 1 s"
+    ]
+
+
+def test_a_lane_that_can_be_claimed_again_goes_on_with_its_whole_limit(dispatcher: Dispatcher) -> None:
+    # given: a lane of a connection that allows one request a minute, which could not be claimed
+    world = World()
+    world.submit(1)
+    execute("UPDATE connection SET requests_per_minute = 1")
+    execute("ALTER TABLE lease ADD CONSTRAINT none CHECK (false)")
+    dispatcher.tick()
+    assert dispatcher._aside.waits(next(iter(_lane_ids())))
+    # when: that has passed
+    execute("ALTER TABLE lease DROP CONSTRAINT none")
+    dispatcher._aside._until.clear()
+    limits.flush()
+    dispatcher.tick()
+    # then: the one request was not used up by it
+    assert len(leases()) == 1
+
+
+def _lane_ids() -> set[int]:
+    with db.connection() as connection:
+        return {row["id"] for row in connection.execute("SELECT id FROM lane")}
 
 
 def _lanes_on(queue: str) -> set[int]:

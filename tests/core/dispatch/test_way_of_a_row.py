@@ -298,6 +298,30 @@ def test_a_closed_window_expires_what_has_not_started() -> None:
     check_counters(batch_id)
 
 
+def test_a_stopped_batch_that_cannot_be_swept_does_not_hold_up_the_others() -> None:
+    # given: two batches that were cancelled, and rows of the first that the database does not let end
+    first, second = World(), World()
+    batches = [first.submit(2), second.submit(2)]
+    execute("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION $$no$$; END'")
+    execute(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON completion FOR EACH ROW"
+        f" WHEN (NEW.batch_id = '{batches[0]}') EXECUTE FUNCTION refuse()"
+    )
+    for world, batch_id in zip((first, second), batches, strict=True):
+        control.cancel(world.principal, batch_id)
+    # when
+    while sweep.sweep_stopped_batches():
+        pass
+    # then
+    assert [batch_row(batch_id)["ended_at"] is None for batch_id in batches] == [True, False]
+    # and the first is not forgotten
+    execute("DROP TRIGGER refuse ON completion")
+    sweep._aside._until.clear()
+    while sweep.sweep_stopped_batches():
+        pass
+    assert batch_row(batches[0])["ended_at"] is not None
+
+
 def test_too_many_errors_stop_a_batch() -> None:
     world = World()
     batch_id = world.submit(100, max_error_rate=0.5)

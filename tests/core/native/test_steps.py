@@ -10,9 +10,10 @@ import psycopg
 import pytest
 
 from core import db, loaded_connections
+from core.aside import Aside
 from core.dispatch.record import Ended
 from core.errors import NotFound
-from core.native import fallback, handback, intake, shards
+from core.native import fallback, handback, intake, plan, shards
 from core.native.drive import MAX_DEATHS
 from core.native.sending import LOST, MAX_FAILURES
 from core.states import Processing
@@ -370,6 +371,45 @@ def test_an_answer_that_cannot_be_stored_does_not_keep_the_others(
     assert all_shards()[0]["handing_back"]
     check = all_shards()[0]
     assert (check["answered"], check["remaining"]) == (4, 1)
+
+
+def test_a_lane_of_which_no_shard_can_be_formed_does_not_hold_up_the_others(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # (other tests' lanes have the same ids)
+    monkeypatch.setattr(plan, "_aside", Aside("native batches", "lane"))
+    worlds = [NativeWorld(), NativeWorld()]
+    for world in worlds:
+        world.submit_native()
+    _refuse_for(worlds[0], "native_shard", "INSERT")
+    worlds[0].gather()
+    assert [shard["tenant_id"] for shard in all_shards()] == [worlds[1].principal.tenant_id]
+
+
+def test_a_shard_that_cannot_be_handed_back_does_not_hold_up_the_others(provider: Provider) -> None:
+    # given: two shards that were never sent and are wanted back, of one of which no row can be run
+    worlds = [NativeWorld(), NativeWorld()]
+    for world in worlds:
+        world.submit_native(processing=Processing.AUTO)
+    execute("UPDATE lane SET processing = 'native'")
+    worlds[0].gather()
+    execute("UPDATE native_shard SET cancel_reason = 'window', cancel_asked_at = now()")
+    assert fallback.give_up_waiting() == 2
+    _refuse_for(worlds[0], "lease", "INSERT")
+    # when
+    while handback.hand_back():
+        pass
+    # then
+    assert {row["tenant_id"] for row in leases()} == {worlds[1].principal.tenant_id}
+
+
+def _refuse_for(world: NativeWorld, table: str, event: str) -> None:
+    """Have the database refuse what is done to a table's rows of one tenant."""
+    execute("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION $$no$$; END'")
+    execute(
+        f"CREATE TRIGGER refuse BEFORE {event} ON {table} FOR EACH ROW"
+        f" WHEN (NEW.tenant_id = '{world.principal.tenant_id}') EXECUTE FUNCTION refuse()"
+    )
 
 
 def test_no_lock_is_waited_for_to_wake_other_shards(world: NativeWorld, provider: Provider) -> None:
