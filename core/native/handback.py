@@ -231,7 +231,7 @@ def _another_round(connection: RawConnection, shard: DictRow) -> int:
     """Send the rows without an answer once more."""
     connection.execute(
         "UPDATE native_shard SET state = %s, handing_back = false, handed_n = 0, cancel_reason = NULL,"
-        " cancel_asked_at = NULL, cancel_sent_at = NULL, sent_rows = NULL, remote_status = NULL,"
+        " cancel_asked_at = NULL, cancel_sent_at = NULL, sent_rows = NULL, remote_id = NULL, remote_status = NULL,"
         " remote_completed = NULL, remote_failed = NULL, failures = 0, due_at = now() + make_interval(secs => %s),"
         " fence = fence + 1 WHERE id = %s",
         (ShardState.WAITING, ROUND * pace() * 2 ** shard["rounds"], shard["id"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from datetime import datetime, timedelta
 
 from core import db, metrics_native
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 # Paces, as multiples of `native_poll_seconds`:
 #: a batch whose answer was lost is looked for again after the first, and made anew if it is not found in the second;
 LOOK, LOST = 0.3, 2.0
+#: a second batch that was made by mistake is tried to be cancelled after this, so many times;
+CANCEL_AGAIN, CANCEL_TRIES = 0.1, 5
 #: a shard that finds no room in the provider's queue is tried again, unless another one there ends before.
 QUEUE = 12.0
 #: The provider's clock may be so far from the database's.
@@ -35,17 +38,25 @@ def send(step: Step, remote: Remote) -> float:
     """Send the shard, or find out what became of an earlier try; returns the seconds until its next step."""
     shard = step.shard
     if shard.create_started_at is not None:
+        if shard.remote_id is not None:
+            # The worker that asked for it was only slow, and left it to us.
+            with db.connection() as transaction:
+                return _sent(transaction, step, shard.remote_id)
         found = _lost_batch(step, remote)
-        if found is not None:
-            return _sent(step, found, adopted=not remote.uploads)
-        if shard.create_lost_at is None:
-            # From now on nobody waits for its answer any more.
-            step.change(create_lost_at=shard.now)
-        # A worker that is only slow, and was taken for dead, may still be about to ask.
-        patience = timedelta(seconds=max(LOST * pace(), lease_seconds()))
-        if shard.now - (shard.create_lost_at or shard.now) < patience:
-            return LOOK * pace()
-        step.change(create_started_at=None, create_lost_at=None)
+        with db.connection() as transaction:
+            # Until this commits nobody hands over another.
+            if shards.handed_over(transaction, shard):
+                return 0.0
+            if found is not None:
+                return _sent(transaction, step, found.remote_id, found, adopted=not remote.uploads)
+            if shard.create_lost_at is None:
+                # From now on nobody waits for its answer any more.
+                shards.change(transaction, shard, create_lost_at=shard.now)
+            # A worker that is only slow, and was taken for dead, may still be about to ask.
+            patience = timedelta(seconds=max(LOST * pace(), lease_seconds()))
+            if shard.now - (shard.create_lost_at or shard.now) < patience:
+                return LOOK * pace()
+            shards.change(transaction, shard, create_started_at=None, create_lost_at=None)
     if shard.cancel_reason is not None:
         return step.let_go("it was wanted back before it was sent")
     if shard.failures >= MAX_FAILURES:
@@ -129,43 +140,64 @@ def _create(step: Step, remote: Remote, draft: Draft, file_id: str | None) -> fl
         line_bytes=draft.line_bytes,
     )
     try:
-        return _sent(step, batch)
+        with db.connection() as transaction:
+            return _sent(transaction, step, batch.remote_id, batch)
     except Superseded:
-        _take_back_orphan(step, remote, batch)
+        _hand_over(step, remote, batch)
         raise
 
 
-def _take_back_orphan(step: Step, remote: Remote, batch: RemoteBatch) -> None:
-    """Cancel the batch that this worker made after it had been taken for dead, unless its successor found it."""
-    with db.connection() as connection:
-        row = connection.execute(
-            "SELECT remote_id, create_lost_at FROM native_shard WHERE id = %s", (step.shard.id,)
-        ).fetchone()
-    if row is None or (row["remote_id"] != batch.remote_id and row["create_lost_at"] is None):
-        log.warning("shard %s: a second batch was made of it, which is cancelled", step.shard.id)
-        remote.cancel(batch.remote_id)
+def _hand_over(step: Step, remote: Remote, batch: RemoteBatch) -> None:
+    """Leave the batch that this worker made, after it had been taken for dead, to its successor.
 
-
-def _sent(step: Step, batch: RemoteBatch, *, adopted: bool = False) -> float:
-    shard = step.shard
+    A successor that has given up looking for it makes another: then it is cancelled.
+    """
     with db.connection() as transaction:
-        shards.change(
-            transaction,
-            shard,
-            state=ShardState.SENT,
-            remote_id=batch.remote_id,
-            file_id=shard.file_id,
-            rounds=shard.rounds + 1,
-            sent_at=_now(transaction),
-            create_started_at=None,
-            create_lost_at=None,
-            adopted=adopted,
-            failures=0,
-            remote_status=batch.status,
-            remote_completed=batch.completed,
-            remote_failed=batch.failed,
-        )
-        db.after_commit(transaction, lambda: metrics_native.sent(shard.provider, shard.sent_rows or 0))
+        left = shards.hand_over(transaction, step.shard, batch.remote_id)
+    if not left:
+        log.warning("shard %s: a second batch was made of it, which is cancelled", step.shard.id)
+        _cancel(remote, batch)
+
+
+def _cancel(remote: Remote, batch: RemoteBatch) -> None:
+    """Nobody else knows of it: what is not cancelled now is paid for."""
+    for _ in range(CANCEL_TRIES - 1):
+        try:
+            remote.cancel(batch.remote_id)
+            return
+        except RemoteProblem as problem:
+            log.warning("batch %s is not cancelled yet: %s", batch.remote_id, problem.failure.message)
+            time.sleep(CANCEL_AGAIN * pace())
+    remote.cancel(batch.remote_id)
+
+
+def _sent(
+    transaction: db.RawConnection,
+    step: Step,
+    remote_id: str,
+    batch: RemoteBatch | None = None,
+    *,
+    adopted: bool = False,
+) -> float:
+    """Note that the shard is at the provider. `batch`: how it stands there, if that is known."""
+    shard = step.shard
+    shards.change(
+        transaction,
+        shard,
+        state=ShardState.SENT,
+        remote_id=remote_id,
+        file_id=shard.file_id,
+        rounds=shard.rounds + 1,
+        sent_at=_now(transaction),
+        create_started_at=None,
+        create_lost_at=None,
+        adopted=adopted,
+        failures=0,
+        remote_status=batch.status if batch else None,
+        remote_completed=batch.completed if batch else None,
+        remote_failed=batch.failed if batch else None,
+    )
+    db.after_commit(transaction, lambda: metrics_native.sent(shard.provider, shard.sent_rows or 0))
     return pace()
 
 

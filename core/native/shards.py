@@ -161,6 +161,33 @@ def change(connection: RawConnection, shard: Shard, **values: Any) -> None:
             setattr(shard, name, value)
 
 
+def hand_over(connection: RawConnection, shard: Shard, remote_id: str) -> bool:
+    """Leave a batch to whoever holds the shard by now and still looks for it. False if nobody does.
+
+    For a worker that was taken for dead while it made the batch; it holds an older fence.
+    """
+    return bool(
+        connection.execute(
+            "UPDATE native_shard SET remote_id = %(remote_id)s WHERE id = %(id)s AND (remote_id = %(remote_id)s"
+            " OR (state = %(waiting)s AND create_started_at = %(asked_at)s AND remote_id IS NULL)) RETURNING id",
+            {
+                "remote_id": remote_id,
+                "id": shard.id,
+                "waiting": ShardState.WAITING,
+                "asked_at": shard.create_started_at,
+            },
+        ).fetchone()
+    )
+
+
+def handed_over(connection: RawConnection, shard: Shard) -> bool:
+    """Whether a batch was handed over since the shard was read. The answer stands until the transaction ends."""
+    row = connection.execute(
+        "SELECT remote_id FROM native_shard WHERE id = %s FOR NO KEY UPDATE", (shard.id,)
+    ).fetchone()
+    return row is not None and row["remote_id"] != shard.remote_id
+
+
 def release(shard: Shard, *, after_seconds: float, error: str | None = None) -> None:
     """End the hold: the next step is due after this long. With an error the step failed, and counts as such."""
     with db.connection() as connection:

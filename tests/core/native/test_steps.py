@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,12 +14,13 @@ from core import db, loaded_connections
 from core.aside import Aside
 from core.dispatch.record import Ended
 from core.errors import NotFound
-from core.native import fallback, handback, intake, plan, shards
+from core.native import fallback, handback, intake, plan, sending, shards
 from core.native.drive import MAX_DEATHS
 from core.native.sending import LOST, MAX_FAILURES
+from core.providers.batches import RemoteBatch
 from core.states import Processing
 from tests.core.dispatch.world import batch_row, check_counters, execute, leases, statuses
-from tests.core.native.fake import Provider, answer, gone, lost, stand_in
+from tests.core.native.fake import FakeRemote, Provider, answer, gone, lost, stand_in
 from tests.core.native.world import NativeWorld, all_shards, holder_dies, take_step, time_passes
 
 #: After so long a batch whose answer was lost is made anew, in seconds.
@@ -115,7 +117,9 @@ def test_a_batch_that_was_never_made_is_made_in_the_end(world: NativeWorld, prov
     assert all_shards()[0]["state"] == "sent"
 
 
-def test_a_second_batch_made_by_a_worker_taken_for_dead_is_cancelled(world: NativeWorld, provider: Provider) -> None:
+def test_a_second_batch_made_by_a_worker_taken_for_dead_is_cancelled(
+    world: NativeWorld, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.submit_native()
     world.gather()
     ((shard_id, fence),) = world.claim_shards()
@@ -129,10 +133,56 @@ def test_a_second_batch_made_by_a_worker_taken_for_dead_is_cancelled(world: Nati
         world.step()
 
     provider.meanwhile["create"] = another_makes_it
+    # (and the provider does not answer to the first try)
+    provider.before["cancel"] = lost()
+    monkeypatch.setattr(sending, "CANCEL_AGAIN", 0.0)
     take_step(shard_id, fence)
     assert len(provider.batches) == 2
     ours = all_shards()[0]["remote_id"]
     assert [made.batch.remote_id for made in provider.working if made.batch.status == "in_progress"] == [ours]
+
+
+@pytest.mark.parametrize("uploads", [True, False])
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_batch_that_is_made_just_after_its_successors_look_does_not_run_beside_another(
+    world: NativeWorld, provider: Provider, monkeypatch: pytest.MonkeyPatch, uploads: bool, patient: bool
+) -> None:
+    # given: a worker that waits for the answer to its create, and was taken for dead
+    provider.uploads = uploads
+    world.submit_native()
+    world.gather()
+    ((shard_id, fence),) = world.claim_shards()
+    asked, answered, looked = threading.Event(), threading.Event(), threading.Event()
+    provider.meanwhile["create"] = lambda: (asked.set(), answered.wait(30))
+    slow = threading.Thread(target=take_step, args=(shard_id, fence))
+    slow.start()
+    assert asked.wait(30)
+    holder_dies()
+    if not patient:
+        # its successor has looked in vain, and loses patience with its next look
+        world.step()
+        time_passes(PATIENCE)
+    # when: the answer comes in the moment after that look
+    find = FakeRemote.find
+
+    def find_just_before(remote: FakeRemote, **sought: Any) -> list[RemoteBatch]:
+        found = find(remote, **sought)
+        if not looked.is_set():
+            looked.set()
+            answered.set()
+            slow.join(30)
+        return found
+
+    monkeypatch.setattr(FakeRemote, "find", find_just_before)
+    world.step()
+    assert looked.is_set()
+    # then: whatever its successor does next, one batch runs, and the shard knows it
+    for _ in range(4):
+        world.step()
+        time_passes(PATIENCE)
+    running = [made.batch.remote_id for made in provider.working if made.batch.status == "in_progress"]
+    assert running == [all_shards()[0]["remote_id"]]
+    assert all_shards()[0]["state"] == "sent"
 
 
 def test_a_batch_that_may_be_somebody_elses_is_neither_cancelled_nor_deleted(
