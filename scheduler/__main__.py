@@ -37,7 +37,7 @@ def main() -> int:
         "stops and windows": tasks.stops_and_windows,
         "rescue": tasks.Rescue(broker, contact).tick,
         "webhooks": tasks.Webhooks(broker).tick,
-        "native batches": Native(broker).tick,
+        "native batches": Native(broker, contact).tick,
         "housekeeping": tasks.housekeeping,
         "retention": retention.remove_old,
     }

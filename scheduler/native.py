@@ -13,6 +13,7 @@ from core import metrics_native
 from core.dispatch.doorbell import ring_shard
 from core.native import fallback, handback, plan, shards
 from core.native.states import CancelReason
+from scheduler.contact import Contact
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,9 @@ FALLBACK_SECONDS = 5.0
 class Native:
     """One look after the other, by whoever leads."""
 
-    def __init__(self, broker: RedisBroker) -> None:
+    def __init__(self, broker: RedisBroker, contact: Contact) -> None:
         self._broker = broker
+        self._contact = contact
         self._fallback_at = 0.0
         for reason in CancelReason:
             metrics_native.TAKEN_BACK.labels(reason)
@@ -42,7 +44,7 @@ class Native:
         moved = fallback.give_up_waiting() + plan.form_shards()
         if returned := handback.hand_back():
             metrics_native.RETURNED.inc(returned)
-        due = shards.claim_due()
+        due = shards.claim_due(judging=self._contact.steady_for(shards.lease_seconds()))
         try:
             for shard_id, fence in due:
                 ring_shard(self._broker, shard_id, fence)

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 RESCUE_SECONDS = 1.0
 SWEEP_SECONDS = 1.0
+OVERDUE_SECONDS = 15.0
 WEBHOOK_SECONDS = 2.0
 #: While there are deliveries to make: more of a receiver's may go when some have arrived.
 WEBHOOK_BUSY_SECONDS = 0.25
@@ -28,13 +29,15 @@ HOUSEKEEPING_SECONDS = 3600.0
 class Rescue:
     """Takes back what crashed workers held, and rings again what nobody followed.
 
-    After a gap in which the database did not answer, workers get a lease's time to be heard of before one is judged.
+    After a gap in which the database did not answer, workers get a lease's time to be heard of, and to record what has
+    ended meanwhile, before one of them or of their calls is judged.
     """
 
     def __init__(self, broker: DoorbellBroker, contact: Contact) -> None:
         self._broker = broker
         self._contact = contact
-        self._overdue_at = 0.0
+        # (a process that is new knows nothing of a gap that has just ended)
+        self._overdue_at = time.monotonic() + OVERDUE_SECONDS
 
     def tick(self) -> float:
         judged = self._contact.steady_for(settings().worker_lease_seconds)
@@ -43,12 +46,12 @@ class Rescue:
             metrics_dispatch.WORKER_DEAD.inc(rows)
             log.warning("%d rows of dead workers are run again", rows)
         if time.monotonic() >= self._overdue_at:
-            self._overdue_at = time.monotonic() + 15
+            self._overdue_at = time.monotonic() + OVERDUE_SECONDS
             with db.connection() as connection:
                 budgets.reconcile(connection)
-            if overdue := rescue.overdue_calls():
+            if judged and (overdue := rescue.overdue_calls()):
                 metrics_dispatch.CALL_OVERDUE.inc(overdue)
-                log.warning("%d calls outlived their deadline and are run again", overdue)
+                log.warning("%d calls outlived their deadline or their worker and are run again", overdue)
         missed = rescue.missed_doorbells()
         metrics_dispatch.RUNG_AGAIN.inc(sum(len(part.rows) for part in missed))
         try:

@@ -94,14 +94,20 @@ class Executor:
                 gevent.sleep(0)
         if self.draining or self.worker_id is None:
             return
-        began = time.perf_counter()
+        began, life = time.perf_counter(), self.worker_id
         # What is being started is in hand for a drain: to the database these rows are in a call from its commit on.
         self._aside += 1
         try:
-            started = start(self.worker_id, created_at, rows)
+            started = start(life, created_at, rows)
+            if time.perf_counter() - began > settings().worker_lease_seconds / 2:
+                # Did the life end while it waited? Then its rows are not ours.
+                self.beat()
             for row in started:
-                self.in_hand[row.id] = row.fence
-                gevent.spawn(self._run, row)
+                if self.worker_id == life:
+                    self.in_hand[row.id] = row.fence
+                    gevent.spawn(self._run, row)
+                else:
+                    self._recorder.put(Again(id=row.id, fence=row.fence, delay_seconds=0.0, attempts=0, strike=False))
         finally:
             self._aside -= 1
         metrics_dispatch.started(time.perf_counter() - began, len(rows), [row.rung_seconds for row in started])

@@ -48,10 +48,25 @@ def dead_workers() -> int:
 
 
 def overdue_calls() -> int:
-    """Take back rows whose call should have ended long ago although their worker lives; returns how many."""
-    deadline = settings().call_timeout_seconds + OVERDUE_GRACE_SECONDS
+    """Take back rows whose call should have ended long ago although their worker lives; returns how many.
+
+    Also rows of a worker that is no more: their start was committed after it had been taken for dead. As in
+    `dead_workers`, time in which the database did not answer counts for nobody: a call that ended meanwhile is recorded
+    first.
+    """
+    values = {
+        "deadline": settings().call_timeout_seconds + OVERDUE_GRACE_SECONDS,
+        "lease": settings().worker_lease_seconds,
+        "max_crashes": MAX_CRASHES,
+    }
     with db.connection() as connection:
-        back = connection.execute(_TAKE_BACK_OVERDUE, {"deadline": deadline, "max_crashes": MAX_CRASHES}).fetchall()
+        asked = time.monotonic()
+        # From here on it is as late as it is now: now() is the transaction's.
+        found = connection.execute(_OVERDUE, values).fetchall()
+        if not found or time.monotonic() - asked > STALE_SECONDS:
+            return 0
+        rows = [row["completion_id"] for row in found], [row["fence"] for row in found]
+        back = connection.execute(_TAKE_BACK_OVERDUE, {**values, "ids": rows[0], "fences": rows[1]}).fetchall()
         _give_up(connection, back)
     return len(back)
 
@@ -121,10 +136,16 @@ RETURNING lease.completion_id, lease.fence, lease.created_at, lease.batch_id, le
      WHERE b.id = lease.batch_id) AS fail_unknown
 """
 _TAKE_BACK = f"UPDATE lease SET {_BACK} WHERE worker_id = ANY(%(dead)s) {_BACK_RETURNING}"  # noqa: S608
-_TAKE_BACK_OVERDUE = (
-    f"UPDATE lease SET {_BACK} WHERE call_started_at < now() - make_interval(secs => %(deadline)s)"  # noqa: S608
-    f" {_BACK_RETURNING}"
-)
+_OVERDUE = """
+SELECT completion_id, fence FROM lease
+WHERE pg_postmaster_start_time() < now() - make_interval(secs => %(lease)s)
+  AND (call_started_at < now() - make_interval(secs => %(deadline)s)
+       OR (call_started_at IS NOT NULL AND NOT EXISTS (SELECT FROM worker WHERE worker.id = lease.worker_id)))
+"""
+_TAKE_BACK_OVERDUE = f"""
+UPDATE lease SET {_BACK} FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS overdue (id, of_fence)
+WHERE completion_id = overdue.id AND fence = overdue.of_fence AND call_started_at IS NOT NULL {_BACK_RETURNING}
+"""  # noqa: S608 (an expression of ours)
 
 _UNRING_PAUSED = """
 UPDATE lease SET due_at = now(), rung_at = NULL

@@ -42,6 +42,10 @@ class _Stopped:
     message: str
 
 
+#: Batches whose sweep failed.
+_aside: Aside[UUID] = Aside("stops and windows", "batch")
+
+
 def stopped_batches() -> int:
     """End rows that have not started, of batches that were cancelled, expired or stopped at a limit; in chunks.
 

@@ -7,6 +7,7 @@ nothing: each change here names the fence and raises Superseded when it has pass
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from psycopg import sql
 
 from core import db, partitions
 from core.db import RawConnection
+from core.dispatch.rescue import STALE_SECONDS
 from core.ids import BLOCK_BITS
 from core.native.states import CancelReason, ShardState
 from core.settings import settings
@@ -100,13 +102,23 @@ class Shard:
         return f"{self.id.hex}-{self.rounds + 1 if self.state is ShardState.WAITING else self.rounds}"
 
 
-def claim_due(limit: int = 100) -> list[tuple[UUID, int]]:
+def claim_due(limit: int = 100, *, judging: bool = True) -> list[tuple[UUID, int]]:
     """Claim shards whose next step is due, for their doorbells: (id, new fence) of each.
 
     A shard that waits to be sent is left alone while its batch is paused or its connection stopped.
+
+    Parameters
+    ----------
+    judging : also those whose worker let its lease run out; not after the database did not answer for a while, for
+        then no lease could be extended.
     """
     with db.connection() as connection:
-        rows = connection.execute(_CLAIM, {"lease": lease_seconds(), "limit": limit}).fetchall()
+        asked = time.monotonic()
+        # (from here on it is as late as it is now: now() is the transaction's)
+        connection.execute("SELECT")
+        judging = judging and time.monotonic() - asked < STALE_SECONDS
+        values = {"lease": lease_seconds(), "limit": limit, "judging": judging}
+        rows = connection.execute(_CLAIM, values).fetchall()
     return [(row["id"], row["fence"]) for row in rows]
 
 
@@ -299,7 +311,7 @@ def members_of(connection: RawConnection, created_at: datetime, first_id: int, e
 
 # A holder that began and never let go has died: that counts as a failure of the step, so that a shard which takes its
 # workers down does not go round for ever. A doorbell that was lost, or that nobody had time for, does not count.
-# Time in which the database itself was down counts for nobody.
+# Time in which the database itself was down or stood still counts for nobody.
 # What waits to be sent needs a running batch and a connection that works; one that was removed lets it go. What is at
 # the provider is looked after whatever became of its batch.
 _CLAIM = """
@@ -309,7 +321,7 @@ WHERE id IN (
     SELECT shard.id FROM native_shard shard
     WHERE shard.state <> 'cleaned' AND shard.due_at <= now()
       AND (shard.state <> 'taken_in' OR shard.remote_id IS NOT NULL OR shard.file_id IS NOT NULL)
-      AND (shard.lease_expires_at IS NULL OR greatest(
+      AND (shard.lease_expires_at IS NULL OR %(judging)s AND greatest(
           shard.lease_expires_at, pg_postmaster_start_time() + make_interval(secs => %(lease)s)) < now())
       AND (shard.state <> 'waiting' OR shard.create_started_at IS NOT NULL OR (
           EXISTS (SELECT FROM batch WHERE batch.id = shard.batch_id AND batch.status IN ('pending', 'processing'))

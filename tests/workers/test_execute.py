@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
+from typing import Any
 
+import gevent
 import pytest
 
 from core import limits, loaded_connections
 from core.crypto import KeyProblem
 from core.db import DatabaseDown
+from core.dispatch import workers
 from core.dispatch.record import Again, Ended
-from core.dispatch.start import Started
+from core.dispatch.start import Started, start
 from core.errors import NotFound
 from core.ids import new_id
 from core.providers.types import Usage
+from core.settings import settings
 from core.states import FailureReason
-from tests.core.dispatch.world import World, check_counters, leases, statuses, succeeded
+from tests.core.dispatch.world import World, check_counters, execute, leases, statuses, succeeded
 from workers.execute import KEYLESS_SECONDS, Executor
 
 
@@ -83,6 +87,39 @@ def test_an_answer_that_the_database_refuses_ends_its_row_and_is_not_paid_for_ag
     assert statuses(batch_id) == {"failed": 1, "succeeded": 1}
     check_counters(batch_id)
     assert (leases(), executor.in_hand) == ([], {})
+
+
+@pytest.mark.usefixtures("database_url")
+@pytest.mark.parametrize("lived", [True, False])
+def test_rows_whose_start_outlasted_the_workers_life_are_not_called(
+    monkeypatch: pytest.MonkeyPatch, lived: bool
+) -> None:
+    # given: a worker whose start takes long, and who was taken for dead meanwhile
+    monkeypatch.setattr(settings(), "worker_lease_seconds", 60.0)
+    world, executor = World(), Executor(10)
+    world.submit(1)
+    executor.worker_id = workers.register(10)
+    ((row_id, fence),) = world.claim()
+    run: list[int] = []
+    monkeypatch.setattr(executor, "_run", lambda row: run.append(row.id))
+
+    def start_slowly(*arguments: Any) -> list[Started]:
+        found = start(*arguments)
+        monkeypatch.setattr(settings(), "worker_lease_seconds", 0.0)
+        if not lived:
+            execute("DELETE FROM worker WHERE id = %s", (arguments[0],))
+        return found
+
+    monkeypatch.setattr("workers.execute.start", start_slowly)
+    # when
+    executor.take(leases()[0]["created_at"], [(row_id, fence)], first=True)
+    gevent.sleep(0)
+    assert executor._recorder.drain(10)
+    # then
+    (lease,) = leases()
+    assert (run == [row_id]) == lived
+    assert (lease["call_started_at"] is not None) == lived
+    assert lease["attempts"] == 0
 
 
 def test_a_drain_waits_for_what_is_being_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,6 +272,81 @@ def test_who_is_dead_is_not_believed_of_a_database_that_stood_still(monkeypatch:
     assert (found, rescue.dead_workers()) == ([0], 1)
 
 
+def _call_begun(seconds_ago: float) -> World:
+    """A world with one call that began so long ago."""
+    world = World()
+    world.submit(1)
+    world.run()
+    execute(
+        "UPDATE lease SET call_started_at = now() - make_interval(secs => %s) WHERE tenant_id = %s",
+        (seconds_ago, world.principal.tenant_id),
+    )
+    return world
+
+
+def test_a_call_that_outlived_its_deadline_is_run_again_and_a_younger_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settings(), "worker_lease_seconds", 0.0)
+    deadline = settings().call_timeout_seconds + rescue.OVERDUE_GRACE_SECONDS
+    _call_begun(deadline - 10)
+    old = _call_begun(deadline + 10)
+    assert rescue.overdue_calls() == 1
+    (again,) = [row for row in leases() if row["call_started_at"] is None]
+    assert (again["tenant_id"], again["fence"], again["attempts"]) == (old.principal.tenant_id, 2, 1)
+
+
+def test_no_call_is_overdue_for_the_time_the_database_was_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    _call_begun(1e6)
+    monkeypatch.setattr(settings(), "worker_lease_seconds", 1e6)
+    assert rescue.overdue_calls() == 0
+    monkeypatch.setattr(settings(), "worker_lease_seconds", 0.0)
+    assert rescue.overdue_calls() == 1
+
+
+def test_which_calls_are_overdue_is_not_believed_of_a_database_that_stood_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _call_begun(1e6)
+    monkeypatch.setattr(settings(), "worker_lease_seconds", 0.0)
+    monkeypatch.setattr(rescue, "STALE_SECONDS", 0.05)
+    found: list[int] = []
+    asking = threading.Thread(target=lambda: found.append(rescue.overdue_calls()))
+    with db.connection() as connection:
+        connection.execute("LOCK TABLE lease")
+        asking.start()
+        wait_until(_somebody_has_waited_for_a_lock, 10)
+    asking.join()
+    monkeypatch.setattr(rescue, "STALE_SECONDS", 5.0)
+    assert (found, rescue.overdue_calls()) == ([0], 1)
+
+
+def test_rows_whose_start_was_committed_after_their_worker_was_taken_for_dead_are_run_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # given: a start that waits for a lock for so long that its worker is taken for dead
+    monkeypatch.setattr(settings(), "worker_lease_seconds", 0.0)
+    monkeypatch.setattr(rescue, "STALE_SECONDS", 0.05)
+    world = World()
+    world.submit(1)
+    workers.heartbeat(world.worker_id, 0, draining=False)
+    execute("UPDATE worker SET lease_expires_at = now() + interval '1 hour'")
+    claimed = world.claim()
+    starting = threading.Thread(target=lambda: world.start(claimed))
+    with db.connection() as connection:
+        connection.execute("SELECT FROM lease FOR UPDATE")
+        starting.start()
+        wait_until(_somebody_has_waited_for_a_lock, 10)
+        execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
+        monkeypatch.setattr(rescue, "STALE_SECONDS", 5.0)
+        assert rescue.dead_workers() == 0
+    starting.join()
+    assert [row["call_started_at"] is not None for row in leases()] == [True]
+    # then: it is not left to the deadline of calls
+    assert rescue.overdue_calls() == 1
+    assert [row["call_started_at"] for row in leases()] == [None]
+
+
 def _somebody_has_waited_for_a_lock() -> bool:
     """For longer than the answer may take."""
     with db.connection() as connection:
@@ -310,14 +385,14 @@ def test_a_stopped_batch_that_cannot_be_swept_does_not_hold_up_the_others() -> N
     for world, batch_id in zip((first, second), batches, strict=True):
         control.cancel(world.principal, batch_id)
     # when
-    while sweep.sweep_stopped_batches():
+    while sweep.stopped_batches():
         pass
     # then
     assert [batch_row(batch_id)["ended_at"] is None for batch_id in batches] == [True, False]
     # and the first is not forgotten
     execute("DROP TRIGGER refuse ON completion")
     sweep._aside._until.clear()
-    while sweep.sweep_stopped_batches():
+    while sweep.stopped_batches():
         pass
     assert batch_row(batches[0])["ended_at"] is not None
 

@@ -18,6 +18,7 @@ from core.native import fallback, handback, intake, plan, sending, shards
 from core.native.drive import MAX_DEATHS
 from core.native.sending import LOST, MAX_FAILURES
 from core.providers.batches import RemoteBatch
+from core.settings import settings
 from core.states import Processing
 from tests.core.dispatch.world import batch_row, check_counters, execute, leases, statuses
 from tests.core.native.fake import FakeRemote, Provider, answer, gone, lost, stand_in
@@ -83,6 +84,34 @@ def test_claims_that_could_not_be_rung_are_due_again_at_once(world: NativeWorld,
     world.gather()
     shards.unclaim(world.claim_shards(), after_seconds=0)
     assert len(shards.claim_due()) == 1
+
+
+def test_a_worker_is_not_judged_for_the_time_the_database_stood_still(
+    world: NativeWorld, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: a worker in the middle of a step, whose lease has run out, and a shard that nobody holds
+    monkeypatch.setattr(settings(), "worker_lease_seconds", 0.0)
+    world.submit_native()
+    world.gather()
+    ((held, fence),) = world.claim_shards()
+    assert shards.begin(held, fence)
+    execute("UPDATE native_shard SET lease_expires_at = now() - interval '1 second'")
+    other = NativeWorld()
+    other.submit_native()
+    other.gather()
+    # when: it is known that the database stood still
+    first = shards.claim_due(judging=False)
+    shards.unclaim(first, after_seconds=0)
+    # or seen while asking
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "STALE_SECONDS", 0.0)
+        second = shards.claim_due()
+        shards.unclaim(second, after_seconds=0)
+    # then
+    assert [len(first), len(second)] == [1, 1]
+    assert held not in {first[0][0], second[0][0]}
+    assert [shard["deaths"] for shard in all_shards() if shard["id"] == held] == [0]
+    assert held in {shard_id for shard_id, _ in shards.claim_due()}
 
 
 def test_a_batch_whose_answer_was_lost_is_looked_for_after_the_answer_was_given_up(
