@@ -287,10 +287,10 @@ def _call_begun(seconds_ago: float) -> World:
 def test_a_call_that_outlived_its_deadline_is_run_again_and_a_younger_one_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(settings(), "worker_lease_seconds", 0.0)
     deadline = settings().call_timeout_seconds + rescue.OVERDUE_GRACE_SECONDS
     _call_begun(deadline - 10)
     old = _call_begun(deadline + 10)
+    monkeypatch.setattr(settings(), "worker_lease_seconds", 0.0)
     assert rescue.overdue_calls() == 1
     (again,) = [row for row in leases() if row["call_started_at"] is None]
     assert (again["tenant_id"], again["fence"], again["attempts"]) == (old.principal.tenant_id, 2, 1)
