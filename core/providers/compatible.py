@@ -38,9 +38,38 @@ class OpenAICompatible(OpenAI):
         return ProviderRequest(path=PATH, body=orjson.dumps(body), headers={"content-type": "application/json"})
 
     def limits(self, headers: Mapping[str, str], *, now: float | None = None) -> list[LimitReading]:
-        """The x-ratelimit-* family where it means a minute: Groq's request limits, for one, are per day."""
-        return [
-            reading
-            for reading in openai_limits(headers)
-            if reading.kind != "requests" or (reading.reset_seconds is not None and reading.reset_seconds <= 60)
-        ]
+        """The x-ratelimit-* family where it can be told by the minute: Groq's request limits, for one, are per day."""
+        readings = [_by_minute(reading) for reading in openai_limits(headers)]
+        return [reading for reading in readings if reading is not None]
+
+
+#: How far the window that a reading shows may be off what it is taken for: resets are rounded.
+_NEAR = 1.25
+_SECOND, _MINUTE, _HOUR, _DAY = 1.0, 60.0, 3600.0, 86400.0
+
+
+def _by_minute(reading: LimitReading) -> LimitReading | None:
+    """A reading as one per minute; None if it may be of another window, and must not be read as one.
+
+    The reset is the time until all of the limit is there again (PROVIDERS.md 4.4). Where it comes back continuously,
+    that is the window's share that is used: 6 s for one of 14,400 requests is a day. Servers that count by a window
+    give the time that is left of it instead, which may be short in any.
+    """
+    if reading.kind != "requests":
+        return reading
+    reset, used = reading.reset_seconds, (reading.limit or 0) - (reading.remaining or 0)
+    if not reading.limit or reset is None or reset > _MINUTE:
+        return None
+    window = reset * reading.limit / used if reading.remaining is not None and used > 0 else 0.0
+    if _is_near(window, _MINUTE):
+        return reading
+    if _is_near(window, _SECOND) and 2 * used < reading.limit:
+        # (a window of a minute that is nearly over and used up looks the same). What is left of a second says nothing.
+        return LimitReading(kind=reading.kind, limit=reading.limit * 60, remaining=None, reset_seconds=reset)
+    if reset <= _SECOND or _is_near(window, _HOUR) or _is_near(window, _DAY):
+        return None
+    return reading
+
+
+def _is_near(window: float, seconds: float) -> bool:
+    return seconds / _NEAR <= window <= seconds * _NEAR

@@ -96,6 +96,61 @@ def test_anthropic_limits():
     ]
 
 
+@pytest.mark.parametrize(
+    ("limit", "remaining", "reset", "by_minute"),
+    [
+        # comes back continuously: the reset is the window's share that is used
+        (5000, 4999, "12ms", (5000, 4999)),
+        (600, 0, "60s", (600, 0)),
+        (600, 540, "6", (600, 540)),
+        (14_400, 14_399, "6s", None),
+        (14_400, 14_340, "6m0s", None),
+        (1000, 999, "3.6s", None),
+        (10, 9, "100ms", (600, None)),
+        # counted by a window: the reset is what is left of it
+        (600, 599, "35s", (600, 599)),
+        (600, 0, "20s", (600, 0)),
+        (14_400, 14_399, "24h", None),
+        (10, 9, "1s", None),
+        # what is left is short in a minute's last second too
+        (600, 0, "1s", None),
+        (600, 599, "0s", None),
+        # rounded up to whole seconds
+        (1000, 999, "1", None),
+        (1000, 900, "6", (1000, 900)),
+        # says less
+        (600, None, "30s", (600, None)),
+        (600, None, None, None),
+        (600, 700, "30s", (600, 700)),
+        (0, 0, "30s", None),
+    ],
+)
+def test_the_window_of_a_compatible_servers_request_limit(limit, remaining, reset, by_minute):
+    headers = {"x-ratelimit-limit-requests": str(limit)}
+    if remaining is not None:
+        headers["x-ratelimit-remaining-requests"] = str(remaining)
+    if reset is not None:
+        headers["x-ratelimit-reset-requests"] = reset
+    found = [(reading.limit, reading.remaining) for reading in adapter_for("openai_compatible").limits(headers)]
+    assert found == ([] if by_minute is None else [by_minute])
+
+
+@given(
+    limit=st.integers(1, 100_000),
+    used=st.integers(1, 100_000),
+    window=st.sampled_from([3600, 86_400]),
+)
+def test_a_limit_by_hour_or_day_that_comes_back_continuously_is_never_one_by_minute(limit, used, window):
+    used = min(used, limit)
+    headers = {
+        "x-ratelimit-limit-requests": str(limit),
+        "x-ratelimit-remaining-requests": str(limit - used),
+        "x-ratelimit-reset-requests": f"{window * used / limit:.3f}s",
+    }
+    readings = adapter_for("openai_compatible").limits(headers)
+    assert not readings
+
+
 def test_a_request_limit_per_day_is_not_read_as_one_per_minute():
     headers = {
         "x-ratelimit-limit-requests": "14400",
