@@ -15,8 +15,7 @@ from core.metrics_labels import tenants
 from core.states import RowStatus
 
 if TYPE_CHECKING:
-    from core.rollup import Key
-    from core.rollup import _Sum as Sum
+    from core.rollup import Key, Sum
 
 _KIND = ["provider", "model", "processing"]
 

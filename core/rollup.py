@@ -37,7 +37,9 @@ class Key(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Sum:
+class Sum:
+    """What rows of one key add up to. Money in US dollars, times in histograms of milliseconds."""
+
     tenant_id: UUID
     requests: int = 0
     attempts: int = 0
@@ -57,13 +59,13 @@ class Sums:
     """What one transaction adds."""
 
     def __init__(self) -> None:
-        self._sums: dict[Key, _Sum] = {}
+        self._sums: dict[Key, Sum] = {}
 
-    def count(self, key: Key, tenant_id: UUID, requests: int = 1, attempts: int = 0) -> _Sum:
+    def count(self, key: Key, tenant_id: UUID, requests: int = 1, attempts: int = 0) -> Sum:
         """Count rows that used nothing: swept, or failed without an answer."""
         found = self._sums.get(key)
         if found is None:
-            found = self._sums[key] = _Sum(tenant_id)
+            found = self._sums[key] = Sum(tenant_id)
         found.requests += requests
         found.attempts += attempts
         return found
@@ -133,11 +135,11 @@ class Sums:
         return costs
 
 
-def _key_of(item: tuple[Key, _Sum]) -> Key:
+def _key_of(item: tuple[Key, Sum]) -> Key:
     return item[0]
 
 
-def _as_json(key: Key, added: _Sum) -> dict[str, object]:
+def _as_json(key: Key, added: Sum) -> dict[str, object]:
     values = {name: getattr(added, name) for name in _COLUMNS}
     amounts = {name: str(values[name]) for name in ("cost_usd", "savings_usd")}
     histograms = {name: getattr(added, name).stored() for name in _HISTOGRAMS}

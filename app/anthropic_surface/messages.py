@@ -7,13 +7,14 @@ from functools import partial
 from typing import Any
 
 import orjson
-from flask import Response, request
+from flask import Response
 
 from app import auth, body, event_stream, idempotent, rate_limits, telemetry
 from app.answers import raw_answer
 from app.anthropic_surface import errors
 from app.anthropic_surface.routes import blueprint
 from app.anthropic_surface.translation import params_of, told_in_callers_terms
+from app.patience import timeout_seconds
 from core import catalogue, completions, streaming, tokens
 from core.errors import FieldError, InvalidInput
 from core.providers.anthropic_native import MessagesParams
@@ -42,7 +43,7 @@ def create_message() -> Response:
             auth.principal(),
             params,
             request_id=telemetry.request_id(),
-            timeout_seconds=_timeout_seconds(),
+            timeout_seconds=timeout_seconds(),
             meter=rate_limits.meter(),
             on_commit=idempotent.keeping(),
             form=_message,
@@ -53,16 +54,6 @@ def create_message() -> Response:
 def _message(completion: dict[str, Any]) -> bytes:
     """The caller's message for a completion object."""
     return orjson.dumps(message_of(completion) | {field: completion[field] for field in ADDED})
-
-
-def _timeout_seconds() -> float:
-    """How long a call may take: as long as the caller says that he will wait, if that is less than usual."""
-    most = settings().call_timeout_seconds
-    try:
-        told = float(request.headers.get("x-stainless-read-timeout", ""))
-    except ValueError:
-        return most
-    return min(most, told) if told > 0 else most
 
 
 def _streamed(params: MessagesParams, route: Route) -> Response:

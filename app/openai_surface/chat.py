@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from app import auth, body, event_stream, idempotent, rate_limits, telemetry
 from app.answers import raw_answer
 from app.openai_surface import errors
 from app.openai_surface.routes import blueprint
+from app.patience import timeout_seconds
 from core import completions, streaming
 from core.errors import FieldError, InvalidInput
 from core.settings import settings
-
-
-def timeout_seconds() -> float:
-    """How long a call may take: as long as the caller says that he will wait, if that is less than usual."""
-    most = settings().call_timeout_seconds
-    try:
-        told = float(request.headers.get("x-stainless-read-timeout", ""))
-    except ValueError:
-        return most
-    return min(most, told) if told > 0 else most
 
 
 @blueprint.post("/v1/chat/completions")

@@ -6,8 +6,8 @@ from flask import Response
 
 from app import auth, body, idempotent, rate_limits, telemetry
 from app.answers import raw_answer
-from app.openai_surface.chat import timeout_seconds
 from app.openai_surface.routes import blueprint
+from app.patience import timeout_seconds
 from core import embeddings
 from core.settings import settings
 

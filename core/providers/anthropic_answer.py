@@ -10,7 +10,7 @@ import orjson
 
 from core.providers.failures import failure, failure_inside, unreadable
 from core.providers.from_anthropic_answer import NATIVE, left_over
-from core.providers.openai_answer import count, loads_leniently
+from core.providers.lenient import count, loads
 from core.providers.types import Failure, Success, Usage
 
 #: PROVIDERS.md 2.6; a reason that appears later reads as "stop"
@@ -31,11 +31,9 @@ def parse(status: int, headers: Mapping[str, str], body: bytes, *, secret: str |
     if not 200 <= status < 300:
         return failure(status, headers, body, secret=secret)
     try:
-        found = orjson.loads(body)
+        found = loads(body)
     except ValueError:
-        found = loads_leniently(body)
-        if found is None:
-            return unreadable(status, "the provider's answer is not JSON or is cut off")
+        return unreadable(status, "the provider's answer is not JSON or is cut off")
     return read_message(found, status, secret=secret)
 
 
@@ -50,16 +48,13 @@ def read_message(found: object, status: int = 200, *, secret: str | None = None)
         return unreadable(status, "the provider's answer has no content blocks")
     if not found.get("stop_reason"):
         return unreadable(status, "the provider's answer has no stop_reason")
-    given = found.get("usage")
-    usage = read_usage(given)
+    usage = read_usage(found.get("usage"))
     completion = completion_of(found, usage)
-    tier = given.get("service_tier") if isinstance(given, dict) else None
     return Success(
         completion=completion,
         usage=usage or Usage(),
         model=completion["model"],
         usage_reported=usage is not None,
-        service_tier=tier if isinstance(tier, str) else None,
     )
 
 

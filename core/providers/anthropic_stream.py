@@ -170,13 +170,11 @@ class AnthropicStream(StreamBase):
     def _outcome(self) -> Success:
         usage = self._usage()
         completion = completion_of({**self._message, "usage": self._counters}, usage)
-        tier = self._counters.get("service_tier")
         return Success(
             completion=completion,
             usage=usage or Usage(),
             model=completion["model"],
             usage_reported=usage is not None,
-            service_tier=tier if isinstance(tier, str) else None,
         )
 
 

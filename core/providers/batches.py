@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import orjson
 
 from core.providers.failures import failure, failure_inside, unreadable
-from core.providers.openai_answer import loads_leniently
+from core.providers.lenient import loads
 from core.providers.types import Failure, ProviderRequest, Success
 from core.states import FailureReason
 
@@ -214,9 +214,9 @@ def read_page(answer: dict[str, Any] | Failure, status: int, read: Callable[[Any
 def read_line(line: bytes) -> tuple[int | None, dict[str, Any]] | RowResult:
     """A result line's row and object, or what there is to say of a line that is none."""
     try:
-        found = orjson.loads(line)
+        found = loads(line)
     except ValueError:
-        found = loads_leniently(line)
+        found = None
     if not isinstance(found, dict):
         return RowResult(row_id=None, outcome=unreadable(200, "a line of the provider's results is not a JSON object"))
     return row_id_of(found.get("custom_id")), found

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from core.providers.failures import failure, failure_inside, unreadable
+from core.providers.lenient import count, loads
 from core.providers.openai_responses_answer import completion_of
 from core.providers.types import Failure, Success, Usage
 
@@ -20,11 +18,9 @@ def parse(status: int, headers: Mapping[str, str], body: bytes, *, secret: str |
     if not 200 <= status < 300:
         return failure(status, headers, body, secret=secret)
     try:
-        found = orjson.loads(body)
+        found = loads(body)
     except ValueError:
-        found = loads_leniently(body)
-        if found is None:
-            return unreadable(status, "the provider's answer is not JSON or is cut off")
+        return unreadable(status, "the provider's answer is not JSON or is cut off")
     return read_completion(found, status, secret=secret)
 
 
@@ -49,14 +45,12 @@ def read_completion(found: object, status: int = 200, *, secret: str | None = No
         if choice.get("finish_reason") == "error":
             return failure_inside({"error": choice.get("error") or {"type": "server_error"}}, status, secret=secret)
     usage = read_usage(found.get("usage"))
-    tier = found.get("service_tier")
     fill_in(found)
     return Success(
         completion=found,
         usage=usage or Usage(),
         model=found["model"],
         usage_reported=usage is not None,
-        service_tier=tier if isinstance(tier, str) else None,
     )
 
 
@@ -90,25 +84,3 @@ def read_usage(found: object) -> Usage | None:
         cache_write_tokens=written,
         reasoning_tokens=reasoning,
     )
-
-
-def count(value: object) -> int:
-    """A token counter of an answer: a non-negative integer of which an integer column holds three added up, else 0."""
-    return value if type(value) is int and 0 <= value < 1 << 29 else 0
-
-
-_ESCAPES = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
-)
-
-
-def loads_leniently(body: bytes) -> Any | None:
-    """JSON with the two faults that models themselves cause: half an escaped surrogate pair, and broken UTF-8.
-
-    The answer is paid for, so each is replaced by U+FFFD instead of refused. None if it is no JSON even then.
-    """
-    mended = _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
-    try:
-        return orjson.loads(mended.decode("utf-8", "replace"))
-    except ValueError:
-        return None

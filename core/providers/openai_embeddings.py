@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from core.providers.failures import failure, unreadable
-from core.providers.openai_answer import count
+from core.providers.lenient import count
 from core.providers.types import Failure, ProviderRequest, Success, Usage
 
 PATH = "/embeddings"

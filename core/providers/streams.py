@@ -10,7 +10,8 @@ import orjson
 
 from core.providers.assembly import CompletionAssembly
 from core.providers.failures import failure_inside, unreadable
-from core.providers.openai_answer import loads_leniently, read_usage
+from core.providers.lenient import loads
+from core.providers.openai_answer import read_usage
 from core.providers.sse import KEEP_ALIVE, EventDecoder, EventTooLong, error_event
 from core.providers.types import Failure, Success, Usage
 from core.states import FailureReason
@@ -95,9 +96,9 @@ class StreamBase(ABC):
     def _decoded(self, data: bytes) -> dict[str, Any] | None:
         """The object in an event's data; None, and the stream has failed, if there is none or it is an error."""
         try:
-            found = orjson.loads(data)
+            found = loads(data)
         except ValueError:
-            found = loads_leniently(data)
+            found = None
         if not isinstance(found, dict):
             self._fail(unreadable(200, "the provider's stream has an event that is not a JSON object"))
             return None
@@ -201,11 +202,9 @@ class OpenAIStream(StreamBase):
         completion = self._assembly.object()
         for choice in completion["choices"]:
             choice["finish_reason"] = choice["finish_reason"] or "stop"
-        tier = completion.get("service_tier")
         return Success(
             completion=completion,
             usage=usage or Usage(),
             model=completion["model"],
             usage_reported=usage is not None,
-            service_tier=tier if isinstance(tier, str) else None,
         )

@@ -29,14 +29,12 @@ class Success:
     """An answer: an OpenAI chat completion object, whichever provider gave it.
 
     `usage_reported` is False when the provider sent no token counts: `usage` is then zero and has to be estimated.
-    `service_tier` is the tier that the provider says it used, which the price depends on.
     """
 
     completion: dict[str, Any]
     usage: Usage
     model: str
     usage_reported: bool = True
-    service_tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

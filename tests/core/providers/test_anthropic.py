@@ -467,7 +467,7 @@ def test_a_message_becomes_a_completion():
         "reasoning_content": "hm",
         "thinking_blocks": [MESSAGE["content"][0]],
     }
-    assert (found.model, found.service_tier) == ("claude-sonnet-5-5", "standard")
+    assert (found.model, found.completion["service_tier"]) == ("claude-sonnet-5-5", "default")
     assert found.completion["object"] == "chat.completion"
 
 

@@ -174,7 +174,7 @@ def test_an_answer_is_read_as_it_is():
     found = OPENAI.parse(200, {}, orjson.dumps(COMPLETION))
     assert isinstance(found, Success)
     assert found.completion == COMPLETION
-    assert (found.model, found.service_tier, found.usage_reported) == ("gpt-6-sol", "flex", True)
+    assert (found.model, found.completion["service_tier"], found.usage_reported) == ("gpt-6-sol", "flex", True)
     usage = found.usage
     assert (usage.input_tokens, usage.output_tokens, usage.cached_tokens) == (21, 14, 8)
     assert (usage.cache_write_tokens, usage.reasoning_tokens) == (2, 10)

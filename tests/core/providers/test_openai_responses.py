@@ -295,7 +295,7 @@ def test_an_answer():
     assert found.completion["object"] == "chat.completion"
     assert found.completion["created"] == 1795430400
     assert found.model == "gpt-5.4-pro-2026-03-05"
-    assert found.service_tier == "default"
+    assert found.completion["service_tier"] == "default"
     assert found.completion["choices"][0]["message"]["content"] == "Four. Or five."
     assert found.usage == Usage(
         input_tokens=21, output_tokens=14, cached_tokens=5, cache_write_tokens=3, reasoning_tokens=10

@@ -262,7 +262,7 @@ def test_anthropic_becomes_openai():
     message = outcome.completion["choices"][0]["message"]
     assert message["content"] == "Four"
     assert message["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"sku": "A-1"}'}
-    assert outcome.service_tier == "standard"
+    assert outcome.completion["service_tier"] == "default"
 
 
 def ended_by(delta):
