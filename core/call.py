@@ -16,6 +16,7 @@ from core.errors import AddressRefused, InvalidInput
 from core.loaded_connections import LoadedConnection
 from core.params import embeddings
 from core.providers import adapter_for, openai_embeddings
+from core.providers.from_anthropic_answer import NATIVE
 from core.providers.types import Failure, LimitReading, Success
 from core.states import FailureReason
 
@@ -126,14 +127,18 @@ class Priced:
 
 def priced(success: Success, connection: LoadedConnection, *, request_id: str, batch: bool = False) -> Priced:
     """The completion object with provider, cost_usd and request_id added. `batch`: the provider's batch API gave it."""
+    completion = success.completion
+    # Claude says there what was dearer than usual.
+    native = (completion.get(NATIVE) or {}).get("usage") or {} if connection.provider_type == "anthropic" else {}
     price = pricing.price(
         connection.provider_type,
         success.model,
         success.usage,
         batch=batch,
-        service_tier=success.completion.get("service_tier"),
+        service_tier=completion.get("service_tier"),
+        speed=native.get("speed"),
+        inference_geo=native.get("inference_geo"),
     )
-    completion = success.completion
     completion["provider"] = connection.provider_type
     completion["cost_usd"] = None if price.cost_usd is None else money(price.cost_usd)
     completion["request_id"] = request_id

@@ -261,7 +261,12 @@ def ceiling(found: Sequence[Route], params: dict[str, Any]) -> Decimal:
     """The most that a completion can cost at the dearest of its routes, in USD; zero if no price is known."""
     return max(
         pricing.ceiling(
-            route.provider, route.model, *tokens.estimate(params, catalogue.find(route.model, route.provider))
+            route.provider,
+            route.model,
+            *tokens.estimate(params, catalogue.find(route.model, route.provider)),
+            service_tier=params.get("service_tier"),
+            speed=params.get("speed"),
+            inference_geo=params.get("inference_geo"),
         )
         for route in found
     )

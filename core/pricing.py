@@ -18,6 +18,7 @@ _QUANTUM = Decimal("0.0000000001")
 _MILLION = Decimal(1_000_000)
 _HALF = Decimal("0.5")
 _ZERO = Decimal(0)
+_ONE = Decimal(1)
 
 UNKNOWN_VERSION = "unknown"
 
@@ -75,6 +76,9 @@ class RateCard:
     long_batch: Rates | None = None
     #: tier -> factors on the input's and the output's rates
     tiers: Mapping[str, tuple[Decimal, Decimal]]
+    #: Claude's factors on all rates: of speed "fast" (None: no price is known), and of inference in the US
+    fast: Decimal | None = None
+    us: Decimal = _ONE
 
     def rates(self, input_tokens: int, *, batch: bool) -> Rates:
         """The rates for a prompt of this size; above the threshold they hold for the whole request."""
@@ -92,12 +96,15 @@ def price(
     *,
     batch: bool = False,
     service_tier: str | None = None,
+    speed: str | None = None,
+    inference_geo: str | None = None,
     overrides: Mapping[str, RateCard] | None = None,
 ) -> Price:
     """The price of `usage`, to ten decimals of a USD. Never raises for an unknown model: its cost is None.
 
     `batch`: run by the provider's batch API. `service_tier`: the tier the provider reports to have used (flex,
-    priority, fast; others cost the standard price). `overrides`: a tenant's own cards by model name, see `rate_card`.
+    priority, fast; others cost the standard price). `speed`, `inference_geo`: what Claude reports to have used ("fast",
+    "us": dearer; others cost nothing more). `overrides`: a tenant's own cards by model name, see `rate_card`.
     Prices are those of PROVIDERS.md 7.
     """
     card = overrides.get(model) if overrides else None
@@ -105,13 +112,20 @@ def price(
         card = card_for(provider, model)
         if card is None:
             return Price(cost_usd=None, list_cost_usd=None, version=UNKNOWN_VERSION)
-    list_cost = card.rates(usage.input_tokens, batch=False).cost(usage)
+    region = card.us if inference_geo == "us" else _ONE
+    standard = card.rates(usage.input_tokens, batch=False)
+    if region != _ONE:
+        standard = standard.scaled(region)
+    list_cost: Decimal = standard.cost(usage)
+    cost: Decimal | None
     if service_tier == "batch":
         batch = True
     if batch:
-        cost = card.rates(usage.input_tokens, batch=True).cost(usage)
+        cost = card.rates(usage.input_tokens, batch=True).scaled(region).cost(usage)
+    elif speed == "fast":
+        cost = None if card.fast is None else standard.scaled(card.fast).cost(usage)
     elif service_tier is not None and service_tier in card.tiers:
-        cost = card.rates(usage.input_tokens, batch=False).scaled(*card.tiers[service_tier]).cost(usage)
+        cost = standard.scaled(*card.tiers[service_tier]).cost(usage)
     else:
         cost = list_cost
     return Price(cost_usd=cost, list_cost_usd=list_cost, version=card.version)
@@ -124,17 +138,27 @@ def ceiling(
     max_output_tokens: int,
     *,
     batch: bool = False,
+    service_tier: str | None = None,
+    speed: str | None = None,
+    inference_geo: str | None = None,
     overrides: Mapping[str, RateCard] | None = None,
 ) -> Decimal:
     """The most a call of these sizes can cost, in USD: for reservations. Zero if no price is known.
 
     Every input token is taken at its dearest: as a cache write where the model charges more for it, in a batch as one
-    for an hour, which is how rows are marked there (core/native/caching.py).
+    for an hour, which is how rows are marked there (core/native/caching.py). `service_tier`, `speed` and
+    `inference_geo` are those asked for; one that is cheaper may be answered at the standard price.
     """
     card = (overrides.get(model) if overrides else None) or card_for(provider, model)
     if card is None:
         return _ZERO
     rates = card.rates(input_tokens, batch=batch)
+    if service_tier is not None and service_tier in card.tiers:
+        rates = rates.scaled(*(max(factor, _ONE) for factor in card.tiers[service_tier]))
+    if speed == "fast" and card.fast is not None:
+        rates = rates.scaled(card.fast)
+    if inference_geo == "us":
+        rates = rates.scaled(card.us)
     dearest = max(rates.input, rates.write, rates.write_1h if batch else _ZERO)
     return (input_tokens * dearest + max_output_tokens * rates.output).quantize(_QUANTUM)
 
@@ -191,6 +215,8 @@ def rate_card(entry: Mapping[str, Any], version: str = catalogue.VERSION) -> Rat
         long_standard=long_standard,
         long_batch=long_batch,
         tiers=tiers,
+        fast=_decimal(entry["fast_mode_multiplier"]) if "fast_mode_multiplier" in entry else None,
+        us=_decimal(entry.get("inference_geo_us_multiplier", 1)),
     )
 
 

@@ -36,6 +36,8 @@ class AnthropicMessages:
             raise Refusal(400, f"prompt is too long: {plan.prompt_tokens} tokens > {most} maximum")
         plan.stream = bool(body.get("stream"))
         plan.service_tier = "standard"
+        plan.speed = body.get("speed") or "standard"
+        plan.inference_geo = body.get("inference_geo") or "global"
         schema = ((body.get("output_config") or {}).get("format") or {}).get("schema")
         write(
             plan,
@@ -182,14 +184,14 @@ def _usage(plan: Plan) -> dict[str, Any]:
         "output_tokens_details": {"thinking_tokens": plan.reasoning_tokens},
         "server_tool_use": None,
         "service_tier": plan.service_tier,
-        "inference_geo": "global",
-        "speed": "standard",
+        "inference_geo": plan.inference_geo,
+        "speed": plan.speed,
     }
 
 
 def _tool(body: dict[str, Any], prompt: str) -> Tool | None:
     """The tool that is called: forced by tool_choice, or named in the prompt when that is left to the model."""
-    tools = {tool["name"]: Tool(tool["name"], tool.get("input_schema")) for tool in body["tools"]}
+    tools = {tool["name"]: Tool(tool["name"], tool.get("input_schema")) for tool in body["tools"] if "name" in tool}
     choice = body.get("tool_choice") or {"type": "auto"}
     if choice["type"] == "tool":
         return tools[choice["name"]]

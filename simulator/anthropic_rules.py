@@ -73,6 +73,12 @@ def check_shape(body: dict[str, Any], *, counting: bool) -> None:
     stop = body.get("stop_sequences")
     if stop is not None and (not isinstance(stop, list) or not all(isinstance(item, str) for item in stop)):
         raise bad("stop_sequences: Input should be a valid list of strings")
+    for field, values in (("speed", ("standard", "fast")), ("inference_geo", ("global", "us"))):
+        if body.get(field) not in (None, *values):
+            raise bad(f"{field}: Input should be {' or '.join(map(repr, values))}")
+    servers = body.get("mcp_servers") or []
+    if not isinstance(servers, list) or not all(isinstance(each, dict) and each.get("url") for each in servers):
+        raise bad("mcp_servers: Input should be a list of servers with a url")
     choice = body.get("tool_choice")
     if choice is not None and (
         not isinstance(choice, dict) or choice.get("type") not in ("auto", "any", "tool", "none")
@@ -87,6 +93,10 @@ def _check_tools(body: dict[str, Any]) -> None:
         raise bad("tools: Input should be a valid list")
     names = set()
     for at, tool in enumerate(tools):
+        if isinstance(tool, dict) and tool.get("type") == "mcp_toolset":
+            if tool.get("mcp_server_name") not in [server.get("name") for server in body.get("mcp_servers") or ()]:
+                raise bad(f"tools.{at}.mcp_server_name: no such server in mcp_servers")
+            continue
         if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
             raise bad(f"tools.{at}.name: Field required")
         if tool.get("type", "custom") == "custom" and not isinstance(tool.get("input_schema"), dict):
@@ -121,6 +131,10 @@ def check_model(body: dict[str, Any], model: Model, version: bytes) -> None:
             f"max_tokens: {asked} > {most}, which is the maximum allowed number of output tokens for {model.name}"
         )
     _check_thinking(body, thinking)
+    if body.get("speed") == "fast" and "fast_mode_multiplier" not in entry:
+        raise bad("speed: 'fast' is not supported for this model")
+    if body.get("inference_geo") == "us" and "inference_geo_us_multiplier" not in entry:
+        raise bad("inference_geo: this parameter is not supported for this model")
     effort = (body.get("output_config") or {}).get("effort")
     if effort is not None and effort not in (entry.get("effort_levels") or ()):
         raise bad(f"output_config.effort: '{effort}' is not supported for this model")

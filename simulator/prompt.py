@@ -86,6 +86,9 @@ class Plan:
     #: hash and life in seconds of each prefix that its execution leaves in the prompt cache
     prefixes: list[tuple[bytes, float]] = field(default_factory=list)
     service_tier: str | None = None
+    #: Anthropic's: how fast and where it runs
+    speed: str = "standard"
+    inference_geo: str = "global"
 
 
 class Reading:

@@ -20,7 +20,7 @@ from core.batches import control, ingest, reading, results
 from core.batches.options import BatchOptions
 from core.errors import Conflict, FieldError, InvalidInput, TooLarge
 from core.identity import Principal
-from core.providers.anthropic_native import MessagesParams
+from core.providers.anthropic_native import CLAUDE_HEADERS, MessagesParams
 from core.providers.from_anthropic import EXTRA, origin_of, translate_request
 from core.providers.from_anthropic_answer import message_of
 from core.providers.from_anthropic_errors import error_object, status_of
@@ -53,6 +53,9 @@ def create_batch() -> Response:
     for name in filter(None, map(str.strip, request.headers.get("anthropic-beta", "").split(","))):
         if name not in _BETAS:
             wrong.append(FieldError("/betas", f"{name[:64]} is not available in a batch"))
+    for name in CLAUDE_HEADERS:
+        if name != "anthropic-beta" and name in request.headers:
+            wrong.append(FieldError(f"/{name}", "is not available in a batch"))
     if not isinstance(requests, list) or not requests:
         wrong.append(FieldError("/requests", "Input should be a list of at least one request"))
     if wrong or not isinstance(requests, list):

@@ -43,11 +43,11 @@ def count_tokens() -> Response:
         counted = _ask(params, route)
     if isinstance(counted, Failure):
         raise provider_failed(route, counted)
-    return answer({"input_tokens": counted})
+    return answer(counted)
 
 
-def _ask(params: dict[str, Any], route: Route) -> int | Failure:
-    """Anthropic's count. It costs nothing and has a rate limit of its own, so our limiter is not asked."""
+def _ask(params: dict[str, Any], route: Route) -> dict[str, Any] | Failure:
+    """Anthropic's answer. It costs nothing and has a rate limit of its own, so our limiter is not asked."""
     connection = connections.load(UUID(route.connection.id))
     request = _ADAPTER.build_count(params, route.model)
     secret = connection.secret.reveal()
@@ -65,7 +65,7 @@ def _ask(params: dict[str, Any], route: Route) -> int | Failure:
     if answered.status != 200:
         return failure(answered.status, answered.headers, answered.body, secret=secret)
     try:
-        found = orjson.loads(answered.body)
-        return int(found["input_tokens"])
+        found: dict[str, Any] = orjson.loads(answered.body)
+        return found | {"input_tokens": int(found["input_tokens"])}
     except (ValueError, TypeError, KeyError):
         return unreadable(answered.status, "the provider's answer has no input_tokens")

@@ -11,7 +11,7 @@ from flask import request
 from app import auth
 from core import project_routes
 from core.errors import FieldError, InvalidInput
-from core.providers.anthropic_native import MessagesParams
+from core.providers.anthropic_native import CLAUDE_HEADERS, MessagesParams
 from core.providers.from_anthropic import origin_of, translate_request
 from core.routing import Route
 from core.states import ProviderType
@@ -37,7 +37,7 @@ def params_of(body: Mapping[str, Any], *, counting: bool = False) -> tuple[Messa
     if to_claude and any(each.provider != ProviderType.ANTHROPIC for each in fallbacks):
         others, wrong = translate_request(body, to_claude=False, counting=counting)
         params.others = None if wrong else others
-    params.betas = request.headers.get("anthropic-beta")
+    params.headers = {name: request.headers[name] for name in CLAUDE_HEADERS if name in request.headers}
     params.version = request.headers.get("anthropic-version")
     return params, route
 

@@ -30,6 +30,11 @@ MAX_REPORTED = 100
 MAX_CUSTOM_ID = 128
 
 
+#: fields of Claude's that a row cannot have, with the value that asks for nothing: betas and secrets are not stored,
+#: and what a batch may cost is reckoned without the surcharges
+_NOT_IN_BATCHES = {"context_management": None, "mcp_servers": None, "speed": "standard", "inference_geo": "global"}
+
+
 @dataclass(slots=True)
 class Row:
     """A checked row, ready to be written."""
@@ -175,8 +180,9 @@ class Reader:
         if row.get("max_tokens") == 0:
             # It would only warm a cache; Anthropic refuses a whole batch for it.
             wrong.append(FieldError("/max_tokens", "rows of a batch ask for an answer; give at least 1"))
-        if row.get("context_management"):
-            wrong.append(FieldError("/context_management", "is not available in a batch; leave it out"))
+        for field, neutral in _NOT_IN_BATCHES.items():
+            if row.get(field) and row[field] != neutral:
+                wrong.append(FieldError(f"/{field}", "is not available in a batch; leave it out"))
         if isinstance(found, str):
             if not any(error.pointer == "/model" for error in wrong):
                 wrong.append(FieldError("/model", found))

@@ -57,6 +57,9 @@ class ModelInfo:
     assistant_prefill: bool = True
     mid_conversation_system: bool = False
     min_cacheable_tokens: int | None = None
+    #: Claude: speed "fast", and inference_geo "us"
+    fast_mode: bool = False
+    us_inference: bool = False
 
     @property
     def chat(self) -> bool:
@@ -134,4 +137,6 @@ def _claude(entry: dict[str, Any]) -> dict[str, Any]:
         "assistant_prefill": bool(entry.get("assistant_prefill")),
         "mid_conversation_system": bool(entry.get("mid_conversation_system")),
         "min_cacheable_tokens": entry.get("min_cacheable_tokens"),
+        "fast_mode": "fast_mode_multiplier" in entry,
+        "us_inference": "inference_geo_us_multiplier" in entry,
     }

@@ -17,6 +17,9 @@ MAX_MODEL_CHARS = 256
 #: more than anybody takes; OpenAI's own limit is in its adapter
 MAX_STOPS = 1000
 
+#: the field of an MCP server that holds its secret
+MCP_TOKEN = "authorization_token"
+
 Check = Callable[[Any, list[FieldError]], None]
 
 
@@ -229,6 +232,18 @@ def _prompt_cache_options(value: Any, errors: list[FieldError]) -> None:
         errors.append(FieldError("/prompt_cache_options", "must be an object with mode implicit or explicit"))
 
 
+def _mcp_servers(value: Any, errors: list[FieldError]) -> None:
+    if type(value) is not list or not all(type(server) is dict for server in value):
+        errors.append(FieldError("/mcp_servers", "must be a list of servers"))
+        return
+    for index, server in enumerate(value):
+        if server.get(MCP_TOKEN) is not None:
+            message = "is not taken here, for it would be in the log; POST /v1/messages takes it"
+            errors.append(FieldError(f"/mcp_servers/{index}/{MCP_TOKEN}", message))
+        if len(errors) >= MAX_ERRORS:
+            return
+
+
 _SHARED: dict[str, Check] = {
     "model": check_model,
     "messages": _checked_later,
@@ -278,6 +293,9 @@ _CHECKS: dict[str, Check] = {
     "container": _text_or_object("container"),
     "context_management": _object("context_management"),
     "diagnostics": _object("diagnostics"),
+    "speed": _one_of("speed", "standard", "fast"),
+    "inference_geo": _one_of("inference_geo", "global", "us"),
+    "mcp_servers": _mcp_servers,
 }
 _OPEN_CHECKS = {**_SHARED, "n": _integer("n", 1), "stream_options": _object("stream_options")}
 

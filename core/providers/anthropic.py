@@ -53,7 +53,10 @@ _HINTS = {"functions": "; use tools", "function_call": "; use tool_choice"}
 _FORM_FIELDS = frozenset({"name", "description", "schema", "strict"})
 _SERVICE_TIERS = {"auto": "auto", "default": "standard_only"}
 #: what of a body decides how many tokens it has
-_COUNTED = ("messages", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control")
+_COUNTED = (
+    "messages", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control", "context_management",
+    "mcp_servers", "speed",
+)  # fmt: skip
 
 
 class Anthropic:
@@ -71,6 +74,8 @@ class Anthropic:
         if errors:
             raise InvalidInput(errors)
         body["model"] = model_id
+        if isinstance(params, MessagesParams):
+            body |= params.unlogged
         if stream:
             body["stream"] = True
         return ProviderRequest(path=PATH, body=orjson.dumps(body), headers=_headers(body, params))
@@ -83,6 +88,8 @@ class Anthropic:
         body, errors = translate(params, catalogue.find(model_id, self.provider))
         if errors:
             raise InvalidInput(errors)
+        if isinstance(params, MessagesParams):
+            body |= params.unlogged
         counted = {field: body[field] for field in _COUNTED if field in body}
         counted["model"] = model_id
         return ProviderRequest(path=COUNT_PATH, body=orjson.dumps(counted), headers=_headers(counted, params))
@@ -128,8 +135,8 @@ def _headers(body: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, st
         "content-type": "application/json",
         "anthropic-version": VERSION_WITH_SAMPLING if sampled or older else VERSION,
     }
-    if isinstance(params, MessagesParams) and params.betas:
-        headers["anthropic-beta"] = params.betas
+    if isinstance(params, MessagesParams):
+        headers |= params.headers
     return headers
 
 
@@ -188,6 +195,11 @@ def translate(params: Mapping[str, Any], model: ModelInfo) -> tuple[dict[str, An
     for field in CLAUDE_OPTIONS:
         if params.get(field):
             body[field] = params[field]
+    if model.known:
+        if body.get("speed") == "fast" and not model.fast_mode:
+            errors.append(FieldError("/speed", f"{model.id} does not take speed 'fast'"))
+        if body.get("inference_geo") == "us" and not model.us_inference:
+            errors.append(FieldError("/inference_geo", f"{model.id} does not take inference_geo 'us'"))
     return body, errors
 
 

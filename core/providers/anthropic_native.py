@@ -14,23 +14,28 @@ ANTHROPIC_BLOCK = "anthropic_block"
 
 
 #: fields of a request that only Claude has and that pass to it unread
-CLAUDE_OPTIONS = ("container", "context_management", "diagnostics")
+CLAUDE_OPTIONS = ("container", "context_management", "diagnostics", "speed", "inference_geo", "mcp_servers")
+
+#: headers of the caller's that only Claude has and that pass to it: whom a request is for, and where it belongs
+CLAUDE_HEADERS = ("anthropic-beta", "anthropic-user-profile-id", "anthropic-workspace-id")
 
 
 class MessagesParams(dict[str, Any]):
     """A completion request in OpenAI's form that came in Anthropic's: a dict that remembers how it is to be answered.
 
-    `betas` is the caller's anthropic-beta header, `version` his anthropic-version. `origins` names for each message the
-    place in the caller's body that it was made of, as a JSON pointer. A stream for it comes in Anthropic's events if
-    Claude answers. `for_claude`: it holds what only Claude understands; `others` is then the same request for other
-    vendors' models, None if they cannot be asked it. None of this is part of the JSON that is logged.
+    `headers` are those of the caller's that pass to Claude, `version` is his anthropic-version. `unlogged` are fields
+    of the body that Claude gets as they came, while what is logged of them has no secrets. `origins` names for each
+    message the place in the caller's body that it was made of, as a JSON pointer. A stream for it comes in Anthropic's
+    events if Claude answers. `for_claude`: it holds what only Claude understands; `others` is then the same request
+    for other vendors' models, None if they cannot be asked it. None of this is part of the JSON that is logged.
     """
 
-    __slots__ = ("betas", "for_claude", "origins", "others", "version")
+    __slots__ = ("for_claude", "headers", "origins", "others", "unlogged", "version")
 
     def __init__(self) -> None:
         super().__init__()
-        self.betas: str | None = None
+        self.headers: dict[str, str] = {}
+        self.unlogged: dict[str, Any] = {}
         self.version: str | None = None
         self.for_claude = False
         self.others: MessagesParams | None = None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import FieldError
+from core.params import MCP_TOKEN
 from core.providers.anthropic_native import CLAUDE_OPTIONS, MessagesParams
 from core.providers.from_anthropic_messages import translate_conversation
 from core.providers.from_anthropic_tools import put_tools
@@ -18,13 +19,12 @@ _FIELDS = frozenset(
     }
 )  # fmt: skip
 #: fields that have no place in OpenAI's form, with the value that asks for nothing
-_NEUTRAL: dict[str, Any] = {"speed": "standard", "mcp_servers": [], "betas": []}
+_NEUTRAL: dict[str, Any] = {"speed": "standard", "inference_geo": "global", "betas": []}
+#: fields that no other vendor's server is asked to judge: they cost more, or hold secrets
+_ONLY_CLAUDES = frozenset({"speed", "inference_geo", "mcp_servers"})
 #: why a field of Anthropic's is not taken
 _NOT_HERE = {
     "thread": "conversations are not kept between requests here; send all of their messages to {model}",
-    "speed": "only standard is available for {model} here: the price of fast is another one",
-    "mcp_servers": "is not available for {model} here: its tokens would be in the log",
-    "inference_geo": "is not available for {model} here: its price is another one",
 }
 _SERVICE_TIERS = {"auto": "auto", "standard_only": "default"}
 _REQUIRED = "Field required"
@@ -99,10 +99,27 @@ def translate_request(
         # OpenAI's models cache prompts without being asked.
         params["cache_control"] = body["cache_control"]
     for field in CLAUDE_OPTIONS:
-        if body.get(field):
+        if not body.get(field) or (not to_claude and body[field] == _NEUTRAL.get(field)):
+            continue
+        if field in _ONLY_CLAUDES and not to_claude:
+            errors.append(FieldError(f"/{field}", f"{shown_model} does not take {field}"))
+        else:
             # Whoever is asked judges them: Claude takes them with the beta that they belong to, others refuse them.
             params[field] = body[field]
+    _hide_tokens(params)
     return params, errors
+
+
+def _hide_tokens(params: MessagesParams) -> None:
+    """Keep the secrets of MCP servers out of what is logged; Claude gets them all the same."""
+    servers = params.get("mcp_servers")
+    if not isinstance(servers, list) or not any(isinstance(each, dict) and MCP_TOKEN in each for each in servers):
+        return
+    params.unlogged["mcp_servers"] = servers
+    params["mcp_servers"] = [
+        {field: value for field, value in server.items() if field != MCP_TOKEN} if isinstance(server, dict) else server
+        for server in servers
+    ]
 
 
 def origin_of(params: MessagesParams, pointer: str) -> str:

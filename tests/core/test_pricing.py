@@ -142,3 +142,43 @@ def test_the_ceiling_of_a_batch_row_covers_a_cache_write_for_an_hour():
     card = card_for("anthropic", "claude-haiku-4-5")
     dearest = Usage(input_tokens=1000, cache_write_1h_tokens=1000, output_tokens=10)
     assert ceiling("anthropic", "claude-haiku-4-5", 1000, 10, batch=True) == card.batch.cost(dearest)
+
+
+THOUSAND = Usage(input_tokens=1000, output_tokens=1000)
+
+
+@pytest.mark.parametrize(
+    ("model", "told", "cost", "list_cost"),
+    [
+        # 4 and 20 USD a million
+        ("claude-opus-5-5", {}, "0.024", "0.024"),
+        ("claude-opus-5-5", {"speed": "standard", "inference_geo": "global"}, "0.024", "0.024"),
+        ("claude-opus-5-5", {"speed": "fast"}, "0.048", "0.024"),
+        ("claude-opus-5-5", {"inference_geo": "us"}, "0.0264", "0.0264"),
+        ("claude-opus-5-5", {"speed": "fast", "inference_geo": "us"}, "0.0528", "0.0264"),
+        ("claude-opus-5-5", {"batch": True, "inference_geo": "us"}, "0.0132", "0.0264"),
+        # Nobody says what fast costs there; where it runs makes no difference
+        ("claude-haiku-4-5", {"speed": "fast"}, None, "0.006"),
+        ("claude-haiku-4-5", {"inference_geo": "us"}, "0.006", "0.006"),
+    ],
+)
+def test_speed_and_place_of_claudes_answers(model, told, cost, list_cost):
+    found = price("anthropic", model, THOUSAND, **told)
+    assert found.cost_usd == (None if cost is None else D(cost))
+    assert found.list_cost_usd == D(list_cost)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "asked", "factor"),
+    [
+        ("anthropic", "claude-opus-5-5", {"speed": "fast", "inference_geo": "us"}, "2.2"),
+        ("anthropic", "claude-opus-5-5", {"speed": "standard", "inference_geo": "global"}, "1"),
+        ("openai", "gpt-6-sol", {"service_tier": "priority"}, "2"),
+        # A cheaper tier may be full
+        ("openai", "gpt-6-sol", {"service_tier": "flex"}, "1"),
+        ("openai", "gpt-6-sol", {"service_tier": "auto"}, "1"),
+    ],
+)
+def test_a_ceiling_knows_what_was_asked_for(provider, model, asked, factor):
+    plain = ceiling(provider, model, 1000, 1000)
+    assert ceiling(provider, model, 1000, 1000, **asked) == plain * D(factor)

@@ -107,6 +107,9 @@ def test_batches_are_paged_in_both_directions(claude: anthropic.Anthropic) -> No
         ([row("a", temperature=0.5)], "requests.0.params.temperature: claude-haiku-5-5 does not take temperature"),
         ([row("a", max_tokens=0)], "requests.0.params.max_tokens: rows of a batch ask for an answer"),
         ([row("a", context_management={"edits": []})], "requests.0.params.context_management: is not available"),
+        ([row("a", "claude-opus-5-5", speed="fast")], "requests.0.params.speed: is not available in a batch"),
+        ([row("a", inference_geo="us")], "requests.0.params.inference_geo: is not available in a batch"),
+        ([row("a", mcp_servers=[{"name": "m", "authorization_token": "t"}])], "mcp_servers: is not available"),
         ([row("a", "llama-9")], "requests.0.params.model: No provider serves"),
     ],
 )
@@ -123,6 +126,9 @@ def test_betas_are_not_left_out_in_silence(claude: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.BadRequestError) as refused:
         claude.beta.messages.batches.create(requests=requests, betas=["output-300k-2026-03-24"])
     assert "output-300k-2026-03-24 is not available in a batch" in refused.value.message
+    with pytest.raises(anthropic.BadRequestError) as refused:
+        claude.messages.batches.create(requests=requests, extra_headers={"anthropic-user-profile-id": "profile_1"})
+    assert "anthropic-user-profile-id: is not available in a batch" in refused.value.message
     # Those that the API has without asking are no obstacle
     made = claude.beta.messages.batches.create(requests=requests, betas=["prompt-caching-2024-07-31"])
     assert made.processing_status == "in_progress"

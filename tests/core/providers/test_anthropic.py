@@ -614,3 +614,24 @@ def test_fields_inside_that_say_nothing_are_left_out():
     body = sent(messages=user(part), tools=[tool], tool_choice=allowing(ONLY))
     assert body["messages"][0]["content"] == [{"type": "image", "source": {"type": "url", "url": "https://x/y.png"}}]
     assert [tool["name"] for tool in body["tools"]] == ["get_stock"]
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "value", "taken"),
+    [
+        ("claude-opus-5-5", "speed", "fast", True),
+        ("claude-haiku-4-5", "speed", "fast", False),
+        ("claude-haiku-4-5", "speed", "standard", True),
+        ("claude-opus-5-5", "inference_geo", "us", True),
+        ("claude-haiku-4-5", "inference_geo", "us", False),
+        ("claude-haiku-4-5", "inference_geo", "global", True),
+        # Of a model that is not listed its provider judges
+        ("claude-future-9", "speed", "fast", True),
+        ("claude-future-9", "inference_geo", "us", True),
+    ],
+)
+def test_what_costs_more_is_taken_where_its_price_is_known(model, field, value, taken):
+    if taken:
+        assert sent(model, **{field: value})[field] == value
+    else:
+        assert refused(model, **{field: value}) == {f"/{field}"}

@@ -245,7 +245,7 @@ def test_what_an_anthropic_line_cannot_say() -> None:
         ANTHROPIC.line(7, {**PARAMS, "seed": 7}, "claude-haiku-4-5")
     params = MessagesParams()
     params.update(PARAMS)
-    params.betas = "output-300k-2026-03-24"
+    params.headers = {"anthropic-beta": "output-300k-2026-03-24"}
     with pytest.raises(InvalidInput):
         ANTHROPIC.line(7, params, "claude-haiku-4-5")
 

@@ -265,15 +265,39 @@ def test_a_schema_that_openai_can_bind_is_strict():
     assert made["response_format"]["json_schema"]["strict"] is True
 
 
-@pytest.mark.parametrize("to_claude", [True, False])
 @pytest.mark.parametrize(
-    ("field", "value"),
-    [("speed", "fast"), ("inference_geo", "us"), ("mcp_servers", [{"name": "m"}]), ("thread", {"type": "create"})],
+    ("field", "value", "to_claude"),
+    [
+        ("speed", "fast", False),
+        ("inference_geo", "us", False),
+        ("mcp_servers", [{"name": "m"}], False),
+        ("thread", {"type": "create"}, False),
+        ("thread", {"type": "create"}, True),
+    ],
 )
-def test_what_no_model_has_here_is_refused_by_field_and_model(field, value, to_claude):
+def test_what_a_model_does_not_have_here_is_refused_by_field_and_model(field, value, to_claude):
     _, [error] = translate_request({**request(), field: value, "model": "claude-{x}"}, to_claude=to_claude)
     assert error.pointer == f"/{field}"
     assert "claude-{x}" in error.message
+
+
+def test_secrets_of_mcp_servers_reach_claude_and_nothing_that_is_logged():
+    server = {"type": "url", "url": "https://mcp.example", "name": "m"}
+    secret = {**server, "authorization_token": "mcp-secret"}
+    tools = [{"type": "mcp_toolset", "mcp_server_name": "m"}]
+    body = request(mcp_servers=[secret, server], tools=tools)
+    made = in_openais_form(body, to_claude=True)
+    # What is logged
+    assert b"mcp-secret" not in orjson.dumps(made)
+    assert made["mcp_servers"] == [server, server]
+    # What is sent, and counted
+    assert ANTHROPIC.check(made, catalogue.find(NEW)) == []
+    for built in (ANTHROPIC.build(made, NEW), ANTHROPIC.build_count(made, NEW)):
+        sent = orjson.loads(built.body)
+        assert (sent["mcp_servers"], sent["tools"]) == ([secret, server], tools)
+    # A caller whose request has no such place by its side
+    wrong = params.validate({"model": NEW, "messages": [USER], "mcp_servers": [server, secret]})
+    assert [error.pointer for error in wrong] == ["/mcp_servers/1/authorization_token"]
 
 
 @pytest.mark.parametrize(
@@ -289,7 +313,6 @@ def test_what_no_model_has_here_is_refused_by_field_and_model(field, value, to_c
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "/messages/0/content/0/text"),
         ({"messages": [{"role": "user", "content": "x", "name": "y"}]}, "/messages/0/name"),
         ({"max_token": 1}, "/max_token"),
-        ({"mcp_servers": [{"type": "url"}]}, "/mcp_servers"),
         ({"temperature": 1.5}, "/temperature"),
         ({"tools": [{"name": "x"}]}, "/tools/0/input_schema"),
         ({"tools": [TOOL], "tool_choice": "auto"}, "/tool_choice"),

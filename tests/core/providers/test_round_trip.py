@@ -169,6 +169,9 @@ ASKS: dict[str, Any] = {
     "container": "c",
     "context_management": {"edits": []},
     "diagnostics": {"previous_message_id": None},
+    "speed": "fast",
+    "inference_geo": "us",
+    "mcp_servers": [{"type": "url", "url": "https://mcp.example", "name": "m"}],
 }
 #: fields of which others take care: the switch of the call itself
 _THE_CALLS_OWN = {"model", "messages", "stream", "stream_options"}
