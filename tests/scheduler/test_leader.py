@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,19 +20,40 @@ from tests.e2e import batches
 SILENT_SECONDS = 0.5
 
 
+class Over(Exception):
+    """The test is."""
+
+
 @pytest.fixture
-def standby(monkeypatch: pytest.MonkeyPatch, database_url: str) -> Callable[[], threading.Event]:
-    """Starts to lead, or to stand by, in this process; gives the event that says which."""
+def standby(monkeypatch: pytest.MonkeyPatch, database_url: str) -> Iterator[Callable[[], threading.Event]]:
+    """Starts to lead, or to stand by, in this process; gives the event that says which. Ends with the test."""
+    over = threading.Event()
+    started: list[threading.Thread] = []
+
+    def sleep(seconds: float) -> None:
+        if over.wait(seconds):
+            raise Over
+
     monkeypatch.setattr(leader, "SILENT_SECONDS", SILENT_SECONDS)
     monkeypatch.setattr(leader, "CHECK_SECONDS", 0.05)
     monkeypatch.setattr(leader, "settings", lambda: SimpleNamespace(database_url=database_url))
+    monkeypatch.setattr(leader, "time", SimpleNamespace(sleep=sleep))
+
+    def run(leading: threading.Event) -> None:
+        with suppress(Over):
+            leader.lead(leading)
 
     def start() -> threading.Event:
         leading = threading.Event()
-        threading.Thread(target=leader.lead, args=(leading,), daemon=True).start()
+        started.append(threading.Thread(target=run, args=(leading,), daemon=True))
+        started[-1].start()
         return leading
 
-    return start
+    yield start
+    over.set()
+    for thread in started:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def connect(url: str, name: str) -> psycopg.Connection:
