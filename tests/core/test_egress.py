@@ -11,12 +11,13 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from core import egress
-from core.egress import pool, resolve
+from core.egress import clock, pool, resolve
 from core.settings import settings
 from tests.core.egress_server import Peer, Server, certificate, keep, serving
 
@@ -211,9 +212,31 @@ def silence(peer: Peer, server: Server) -> None:
     peer.request()
 
 
-@pytest.mark.parametrize("script", [drip, drip_head, silence])
-def test_the_deadline_is_of_the_whole_call(script: Callable[[Peer, Server], None]) -> None:
-    with serving(script) as server:
+@pytest.mark.parametrize(("head", "piece"), [(b"content-length: 1000000\r\n\r\n", b"x"), (b"", b"x: y\r\n")])
+def test_the_deadline_is_of_the_whole_call(head: bytes, piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given: a call's time that passes with what it is sent, 50 ms with each piece, however busy the machine is
+    began = now = time.monotonic()
+    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: now))
+
+    def drip_for_three_seconds(peer: Peer, server: Server) -> None:
+        nonlocal now
+        peer.request()
+        peer.send(OK + head)
+        for _ in range(60):
+            peer.send(piece)
+            now += 0.05
+            time.sleep(0.005)
+
+    # when
+    with serving(drip_for_three_seconds) as server, pytest.raises(egress.TimedOut) as caught:
+        post(server.url(), timeout_seconds=0.5)
+    # then: it did not end before, and not because the server did
+    assert now - began > 0.4
+    assert caught.value.sent
+
+
+def test_the_deadline_holds_where_nothing_comes() -> None:
+    with serving(silence) as server:
         started = time.monotonic()
         with pytest.raises(egress.TimedOut) as caught:
             post(server.url(), timeout_seconds=0.5)
