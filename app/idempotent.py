@@ -68,10 +68,23 @@ def fingerprint() -> Fingerprint:
     return found
 
 
-def idempotent(*, lock_seconds: float = idempotency.LOCK_SECONDS) -> Callable[[Any], Any]:
+def idempotent(
+    *,
+    lock_seconds: float = idempotency.LOCK_SECONDS,
+    operator: bool = False,
+    secret: bool = False,
+    streamed: Callable[[Fingerprint], object] | None = None,
+) -> Callable[[Any], Any]:
     """Make a view honour Idempotency-Key. It goes right below the route, above everything that reads the body.
 
     Only answers below 400 are kept: a request that was refused or failed did nothing, and may be sent again.
+
+    Parameters
+    ----------
+    operator : a route of the operator, whose keys are nobody else's.
+    secret : the answer holds a secret: it is kept encrypted.
+    streamed : reads the body through and adds it to the fingerprint, as the view does itself when it is the first.
+        Without it that is done for lines as they come, and for any other body at once.
     """
 
     def decorate(view: Callable[..., Response]) -> Callable[..., Response]:
@@ -80,12 +93,13 @@ def idempotent(*, lock_seconds: float = idempotency.LOCK_SECONDS) -> Callable[[A
             key = request.headers.get(HEADER)
             if key is None:
                 return view(*args, **kwargs)
-            found = idempotency.claim(auth.principal(), key, lock_seconds=lock_seconds)
+            owner = None if operator else auth.principal()
+            found = idempotency.claim(owner, key, lock_seconds=lock_seconds)
             if isinstance(found, FirstAnswer):
-                return _again(found)
+                return _again(found, streamed)
             g.claim = found
             try:
-                if not body.is_ndjson():
+                if streamed is None and not body.is_ndjson():
                     fingerprint().update(body.raw())
                 response = view(*args, **kwargs)
             except BaseException:
@@ -94,7 +108,7 @@ def idempotent(*, lock_seconds: float = idempotency.LOCK_SECONDS) -> Callable[[A
             if response.status_code >= 400:
                 _release(found)
             elif not found.finished:
-                _keep(found, response)
+                _keep(found, response, secret=secret)
             return response
 
         add_parameter(once, PARAMETER)
@@ -123,21 +137,24 @@ def keeping() -> OnCommit | None:
     return keep
 
 
-def _again(found: FirstAnswer) -> Response:
+def _again(found: FirstAnswer, streamed: Callable[[Fingerprint], object] | None) -> Response:
     """The first answer, once the body has turned out to be the first one's."""
     mark = fingerprint()
-    if body.is_ndjson():
+    if streamed is not None:
+        streamed(mark)
+    elif body.is_ndjson():
         for chunk in body.ndjson_chunks():
             mark.update(chunk)
     else:
         mark.update(body.raw())
     found.check(mark.value())
-    return raw_answer(found.body, found.status_code, {"idempotent-replayed": "true"})
+    headers = {"idempotent-replayed": "true"} | ({"Cache-Control": "no-store"} if found.secret else {})
+    return raw_answer(found.body, found.status_code, headers)
 
 
-def _keep(claim: Claim, response: Response) -> None:
+def _keep(claim: Claim, response: Response, *, secret: bool) -> None:
     try:
-        claim.finish(response.status_code, response.get_data(as_text=True), fingerprint().value())
+        claim.finish(response.status_code, response.get_data(as_text=True), fingerprint().value(), secret=secret)
     except Exception:
         # The work is done and paid for: its answer goes out, and the key stays locked for a while.
         log.exception("an answer could not be kept under its key", extra={"request_id": request_id()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent.lock
@@ -10,7 +10,7 @@ from flask import Response, request, stream_with_context
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
-from app import auth, body
+from app import auth, body, idempotent
 from app.answers import answer
 from app.openai_surface.routes import blueprint
 from core import file_batches, files
@@ -25,18 +25,21 @@ _FIELD_BYTES = 4096
 _MAX_PARTS = 16
 
 
+def _read_again(mark: idempotent.Fingerprint) -> None:
+    """Read the form of a request that was answered before, for its fingerprint alone."""
+    _read(lambda data: None, mark)
+
+
 @blueprint.post("/v1/files")
+@idempotent.idempotent(streamed=_read_again)
 def upload_file() -> Response:
     """Take in a file; it is never held whole."""
-    boundary = request.mimetype_params.get("boundary", "")
-    if request.mimetype != "multipart/form-data" or not boundary:
-        raise InvalidInput(detail="Send the file as multipart/form-data with the parts `purpose` and `file`.")
     if not _UPLOADS.acquire(blocking=False):
         raise OverLimit("Too many files are being uploaded at once; try again in a moment.", 2.0)
     arriving = None
     try:
         arriving = files.Upload(auth.principal())
-        form, filename = _read(boundary.encode("latin-1", "replace"), arriving)
+        form, filename = _read(arriving.write, idempotent.fingerprint() if idempotent.current() else None)
         stored = arriving.finish(
             filename=filename,
             purpose=form.get("purpose", ""),
@@ -51,13 +54,23 @@ def upload_file() -> Response:
     return answer(_file(stored))
 
 
-def _read(boundary: bytes, arriving: files.Upload) -> tuple[dict[str, str], str]:
-    """The form's fields and the file's name; the file's bytes go to `arriving`."""
+def _read(write: Callable[[bytes], object], mark: idempotent.Fingerprint | None) -> tuple[dict[str, str], str]:
+    """The form's fields and the file's name; the file's bytes go to `write`.
+
+    Parameters
+    ----------
+    mark : gets the parts, but not what is between them: each try of a client has another boundary.
+    """
+    boundary = request.mimetype_params.get("boundary", "")
+    if request.mimetype != "multipart/form-data" or not boundary:
+        raise InvalidInput(detail="Send the file as multipart/form-data with the parts `purpose` and `file`.")
     form: dict[str, str] = {}
     filename: str | None = None
     part: File | Field | None = None
     value = bytearray()
-    for event in _events(boundary):
+    for event in _events(boundary.encode("latin-1", "replace")):
+        if mark is not None:
+            mark.update(_marked(event))
         if isinstance(event, File | Field):
             part, value = event, bytearray()
             if event.name == "file":
@@ -66,7 +79,7 @@ def _read(boundary: bytes, arriving: files.Upload) -> tuple[dict[str, str], str]
                 filename = getattr(event, "filename", "")
         elif isinstance(event, Data) and part is not None:
             if part.name == "file":
-                arriving.write(event.data)
+                write(event.data)
                 continue
             value += event.data
             if len(value) > _FIELD_BYTES:
@@ -76,6 +89,15 @@ def _read(boundary: bytes, arriving: files.Upload) -> tuple[dict[str, str], str]
     if filename is None:
         raise InvalidInput([FieldError("/file", "is required")])
     return form, filename
+
+
+def _marked(event: Any) -> bytes:
+    """What of a part's head or of its content makes two forms the same."""
+    if isinstance(event, Data):
+        return event.data
+    if isinstance(event, File | Field):
+        return repr((event.name, getattr(event, "filename", None))).encode("utf-8", "surrogatepass")
+    return b""
 
 
 def _events(boundary: bytes) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from flask import Response
 
-from app import people
+from app import idempotent, people
 from app.answers import answer
 from app.openapi import OperatorBlueprint
 from app.paging import page_by_id
@@ -24,6 +24,7 @@ _PRIVATE = {"Cache-Control": "no-store"}
 
 
 @blueprint.post("/v1/admin/tenants")
+@idempotent.idempotent(operator=True)
 @blueprint.arguments(NamedBody, example={"name": "Example Ltd"})
 @blueprint.response(201, PlaceSchema)
 def create_tenant(given: dict[str, Any]) -> Response:
@@ -40,6 +41,7 @@ def list_tenants(query: dict[str, Any]) -> Response:
 
 
 @blueprint.post("/v1/admin/tenants/<tenant_id>/projects")
+@idempotent.idempotent(operator=True)
 @blueprint.arguments(NamedBody, example={"name": "website"})
 @blueprint.response(201, PlaceSchema)
 def create_project(given: dict[str, Any], tenant_id: str) -> Response:
@@ -57,10 +59,14 @@ def list_projects(query: dict[str, Any], tenant_id: str) -> Response:
 
 
 @blueprint.post("/v1/admin/tenants/<tenant_id>/projects/<project_id>/keys")
+@idempotent.idempotent(operator=True, secret=True)
 @blueprint.arguments(KeyBody, example={"name": "backend"})
 @blueprint.response(201, NewKeySchema)
 def create_key(given: dict[str, Any], tenant_id: str, project_id: str) -> Response:
-    """A new key of a project. Its secret is in this answer and never again."""
+    """A new key of a project. Its secret is in this answer and never again.
+
+    (But for the same request again with its Idempotency-Key.)
+    """
     expires_at = given.get("expires_at")
     if expires_at is not None and expires_at <= datetime.now(UTC):
         raise InvalidInput([FieldError("/expires_at", "must lie in the future")])
@@ -78,6 +84,7 @@ def list_keys(query: dict[str, Any], tenant_id: str, project_id: str) -> Respons
 
 
 @blueprint.post("/v1/admin/tenants/<tenant_id>/projects/<project_id>/keys/<key_id>/rotate")
+@idempotent.idempotent(operator=True, secret=True)
 @blueprint.arguments(RotateBody, required=False, example={"old_valid_seconds": 86400})
 @blueprint.response(201, NewKeySchema)
 @blueprint.alt_response(409, response="CONFLICT")

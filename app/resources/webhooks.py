@@ -127,6 +127,7 @@ def get_endpoint_secret(endpoint_id: str) -> Response:
 
 
 @blueprint.post("/v1/webhooks/<endpoint_id>/secret/rotate")
+@idempotent.idempotent(secret=True)
 @blueprint.response(200, SecretSchema, example=_SECRET)
 def rotate_endpoint_secret(endpoint_id: str) -> Response:
     """A new secret; for 24 hours the old one signs as well."""
@@ -142,6 +143,7 @@ def get_secret() -> Response:
 
 
 @blueprint.post("/v1/webhooks/secret/rotate")
+@idempotent.idempotent(secret=True)
 @blueprint.response(200, SecretSchema, example=_SECRET)
 def rotate_secret() -> Response:
     """A new secret for the `webhook_url` of batches; for 24 hours the old one signs as well."""
