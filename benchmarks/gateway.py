@@ -16,7 +16,7 @@ from contextlib import ExitStack
 
 import psycopg
 
-from benchmarks import caller, usage
+from benchmarks import caller, pauses, usage
 from benchmarks.caller import Load
 from benchmarks.common import new_tenant, running_house
 from benchmarks.contenders import BARE, OURS, PEER_STARTS, Contender, direct, ours
@@ -31,6 +31,8 @@ _SHARE_GOAL = 0.45
 #: Milliseconds added, by (to the first token of a stream, percentile).
 _ADDED_GOALS_MS = {(False, 50): 3.0, (False, 99): 10.0, (True, 50): 3.0}
 _MEMORY_GOAL_MIB = 300.0
+#: A piece of work that takes so many times its median met a pause of the machine.
+_PAUSE_TIMES = 3.0
 #: How a streamed answer comes: a piece every so many seconds, as from a model that thinks before it speaks on.
 _STREAM = {"chunks": 4, "interval": 0.01}
 
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runs=RUNS,
     )
     report = Report("gateway", options)
+    _say_pauses(report, options.seconds)
     with running_house(options, workers=1) as house, ExitStack() as running:
         client, _ = new_tenant(house)
         contenders = [direct(house), ours(house, client)]
@@ -60,6 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for _ in range(options.runs):
             _round(house, report, contenders, options)
     report.finish()
+
+
+def _say_pauses(report: Report, seconds: float) -> None:
+    """What the machine does to plain arithmetic while nothing else runs: no percentile below can be better."""
+    took = pauses.alone(seconds)
+    usual = statistics.median(took)
+    for percent in (50, 99):
+        report.add(f"machine alone: a piece of arithmetic, p{percent}", _percentile(took, percent) * 1e3, "ms")
+    report.add("machine alone: the longest, of the median", max(took) / usual, "x")
+    slow = sum(each for each in took if each > _PAUSE_TIMES * usual)
+    report.add("machine alone: of the time, in pieces three times the median or more", slow / sum(took) * 100, "%")
 
 
 def _round(house: House, report: Report, contenders: Sequence[Contender], options: Namespace) -> None:

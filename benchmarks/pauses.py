@@ -38,3 +38,17 @@ class Pauses:
             return at < len(slow) and slow[at] <= due + seconds
 
         return [seconds for due, seconds in calls if not met(due, seconds)]
+
+
+def alone(seconds: float) -> list[float]:
+    """How long a fixed piece of plain arithmetic takes, again and again, one part of the time in three.
+
+    Asked before anything of the benchmark runs, it tells what pauses the machine has by itself.
+    """
+    took: list[float] = []
+    until = time.perf_counter() + seconds
+    while (start := time.perf_counter()) < until:
+        sum(number * number for number in range(15_000))
+        took.append(time.perf_counter() - start)
+        time.sleep(2 * took[-1])
+    return took
