@@ -101,6 +101,7 @@ def write_completions(tenant_id: UUID, project_id: UUID, connection_id: UUID, ro
 
     def write() -> Iterator[int]:
         for first in range(0, rows, _CHUNK):
+            end = min(first + _CHUNK, rows)
             values = {
                 "tenant": tenant_id,
                 "project": project_id,
@@ -108,13 +109,13 @@ def write_completions(tenant_id: UUID, project_id: UUID, connection_id: UUID, ro
                 "batch": batch_id,
                 "rows": rows,
                 "first": first,
-                "end": min(first + _CHUNK, rows),
+                "end": end,
                 "block": _FIRST_ID,
                 "days": DAYS,
             }
             with db.connection() as connection:
                 _write_chunk(connection, values)
-            yield int(values["end"])
+            yield end
         with db.connection() as connection:
             for table in ("completion", "completion_request", "completion_response"):
                 connection.execute(f"ANALYZE {table}")

@@ -42,15 +42,15 @@ def main(arguments: list[str]) -> int:
             seed = asked.seed + n
             rng = random.Random(f"plan {seed}")
             faults = [FAULTS[names[n // asked.trials]]] if asked.each else draw(rng, names, pairs=asked.pairs)
-            needs = {fault.needs for fault in faults}
-            if ground is not None and not suits(ground, needs):
+            all_needs = {fault.needs for fault in faults}
+            if ground is not None and not suits(ground, all_needs):
                 ground.close()
                 ground = None
             if ground is None:
                 options: dict[str, Any] = {"lease_seconds": asked.lease}
                 if asked.workers is not None:
                     options["workers"] = asked.workers
-                ground = fresh(directory / f"house-{n}", needs, options)
+                ground = fresh(directory / f"house-{n}", all_needs, options)
                 ground.start(120)
             weather = asked.weather or rng.choice(list(WEATHERS))
             trial = Trial(ground, seed, faults, asked.rows, weather, down_seconds=asked.down)

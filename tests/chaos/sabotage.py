@@ -75,7 +75,7 @@ def poison() -> None:
             os._exit(137)
         return harmless(connection, model, params, **options)
 
-    execute.call = call  # type: ignore[assignment]
+    execute.call = call
 
 
 def no_rescue() -> None:

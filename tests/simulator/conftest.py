@@ -9,6 +9,7 @@ import anthropic
 import openai
 import pytest
 import requests
+from requests import Response
 
 from simulator.handle import SimulatorHandle
 
@@ -21,7 +22,7 @@ class Client:
         self.session = requests.Session()
         self.session.trust_env = False
 
-    def chat(self, text: str = "hello", *, key: str = "sk-test", model: str = "gpt-4o", **fields: Any):
+    def chat(self, text: str = "hello", *, key: str = "sk-test", model: str = "gpt-4o", **fields: Any) -> Response:
         body = {"model": model, "messages": [{"role": "user", "content": text}]} | fields
         headers = {"authorization": f"Bearer {key}"}
         return self.session.post(f"{self.url}/v1/chat/completions", json=body, headers=headers, timeout=10)
@@ -34,13 +35,13 @@ class Client:
         model: str = "claude-sonnet-4-5",
         version: str | None = "2023-06-01",
         **fields: Any,
-    ):
+    ) -> Response:
         body = {"model": model, "max_tokens": 200, "messages": [{"role": "user", "content": text}]} | fields
         body = {name: value for name, value in body.items() if value is not None}
         headers = {"x-api-key": key} | ({"anthropic-version": version} if version else {})
         return self.session.post(f"{self.url}/v1/messages", json=body, headers=headers, timeout=10)
 
-    def get(self, path: str, **headers: str):
+    def get(self, path: str, **headers: str) -> Response:
         return self.session.get(self.url + path, headers=headers, timeout=10)
 
 

@@ -67,9 +67,7 @@ class _Queues:
         let_pass(0.5)
         try:
             self.messages = [
-                json.loads(body)
-                for queue in _QUEUES
-                for body in self._redis.hgetall(_bodies(queue)).values()  # type: ignore[union-attr]
+                json.loads(body) for queue in _QUEUES for body in self._redis.hgetall(_bodies(queue)).values()
             ]
         except redis.RedisError:
             self.__exit__()
@@ -91,11 +89,13 @@ class _Queues:
 
     def shuffle(self) -> None:
         for queue in _QUEUES:
-            found: list[Any] = self._redis.lrange(f"llm:{queue}", 0, -1)  # type: ignore[assignment]
+            found: list[Any] = self._redis.lrange(f"llm:{queue}", 0, -1)
             if found:
                 self._rng.shuffle(found)
                 with self._redis.pipeline() as pipeline:
-                    pipeline.delete(f"llm:{queue}").rpush(f"llm:{queue}", *found).execute()
+                    pipeline.delete(f"llm:{queue}")
+                    pipeline.rpush(f"llm:{queue}", *found)
+                    pipeline.execute()
 
     def clear(self) -> None:
         for queue in _QUEUES:

@@ -20,7 +20,8 @@ class NativeGround(Ground):
     def __init__(self, directory: Path, *, bent: Mapping[str, str] | None = None, **options: Any) -> None:
         self._bent = dict(bent or {})
         # Receivers that refuse and many API processes are tests/chaos's affair: what is waited for here are shards.
-        super().__init__(directory, **({"receiver_answers": (), "api_processes": 1} | options))
+        plain: dict[str, Any] = {"receiver_answers": (), "api_processes": 1}
+        super().__init__(directory, **(plain | options))
         self._extra |= {
             "LLM_SERVICE_NATIVE_MIN_ROWS": str(MIN_ROWS),
             "LLM_SERVICE_NATIVE_POLL_SECONDS": str(POLL_SECONDS),

@@ -8,6 +8,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import uuid4
 
 import redis
@@ -189,7 +190,7 @@ class Simulation:
         until = START + seconds
         self._schedule()
         for number, feedback in enumerate(self.processes):
-            self.at(self.tick * number / len(self.processes), lambda feedback=feedback: self._flush(feedback))
+            self.at(self.tick * number / len(self.processes), partial(self._flush, feedback))
         while self._events and (self.left or self.in_flight or not rows) and self._events[0][0] < until:
             self.clock.now, _, do = heapq.heappop(self._events)
             do()

@@ -36,9 +36,10 @@ def gone() -> RemoteProblem:
 
 def answer(row_id: int, *, output_tokens: int = 5) -> RowResult:
     text = f"answer {row_id}"
-    body = {"object": "chat.completion", "model": "gpt-4o-mini-2024-07-18", "choices": [{"message": {"content": text}}]}
+    model = "gpt-4o-mini-2024-07-18"
+    body = {"object": "chat.completion", "model": model, "choices": [{"message": {"content": text}}]}
     usage = Usage(input_tokens=10, output_tokens=output_tokens)
-    return RowResult(row_id=row_id, outcome=Success(completion=body, model=body["model"], usage=usage))
+    return RowResult(row_id=row_id, outcome=Success(completion=body, model=model, usage=usage))
 
 
 @dataclass(slots=True)

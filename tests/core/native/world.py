@@ -54,7 +54,7 @@ def time_passes(seconds: float) -> None:
     names = ("create_started_at", "create_lost_at", "cancel_asked_at", "sent_at", "formed_at")
     moved = ", ".join(f"{name} = {name} - make_interval(secs => %(s)s)" for name in names)
     with db.connection() as connection:
-        connection.execute(f"UPDATE native_shard SET {moved}", {"s": seconds})  # type: ignore[arg-type]
+        connection.execute(f"UPDATE native_shard SET {moved}", {"s": seconds})
 
 
 def all_shards() -> list[dict[str, Any]]:
