@@ -81,6 +81,13 @@ class User:
         self.browser.click("Sign in", "main")
         self.browser.wait_for("Sign out")
 
+    def log(self, log_id: str) -> dict[str, Any]:
+        """One log of the project, as the API gives it."""
+        found: dict[str, Any] = self.client.get(
+            f"/v1/logs/{self.client.tenant_id}/{self.client.project_id}/{log_id}"
+        ).json()
+        return found
+
     def leave(self) -> None:
         """Hold against the document what the pages asked for and read; fails on whatever went wrong in them."""
         try:

@@ -134,6 +134,48 @@ def test_failed_rows_are_shown_with_their_error_and_run_again(calm_house: House,
     assert user.client.get(f"/v1/batch/{again['id']}").status_code == 404
 
 
+def test_a_log_shows_the_attempts_that_failed_before(calm_house: House, user: User) -> None:
+    # given: a provider that is overloaded twice before it answers, and one call that it answers at once
+    calm_house.simulator.config(faults=[{"kind": 503, "contains": "nonce-attempts ", "first_attempts": 2}])
+    browser = user.browser
+    for nonce in ("nonce-attempts", "nonce-at-once"):
+        asked = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": f"Say {nonce} now"}]}
+        assert user.client.post("/v1/completions", asked).status_code == 200
+    at_once, retried = user.client.get(f"/v1/logs/{user.client.tenant_id}/{user.client.project_id}").json()["data"]
+    # when
+    user.sign_in(f"#/logs/{retried['id']}")
+    # then: each of the two stands there with when, where and why, and the call that answered is the log itself
+    browser.wait_for("Attempts that failed before")
+    cells = browser.run("""[...document.querySelectorAll('[aria-label="Attempts that failed before"] tbody tr')]
+        .map((row) => [...row.cells].slice(2).map((cell) => cell.textContent))""")
+    reasons = [each["error"] for each in user.log(retried["id"])["failed_attempts"]]
+    assert [reason["provider_status"] for reason in reasons] == [503, 503]
+    assert cells == [["openai", "gpt-4o-mini", f"{reason['type']} {reason['message']}"] for reason in reasons]
+    browser.wait_for("succeeded")
+    browser.wait_for("nonce-attempts")
+    # and: where nothing failed there is no such table
+    user.go(f"#/logs/{at_once['id']}")
+    browser.wait_for("nonce-at-once")
+    assert "Attempts that failed before" not in browser.text()
+
+
+def test_a_list_goes_on_once_however_often_its_button_is_pressed(user: User) -> None:
+    # given: more logs than a page holds
+    browser = user.browser
+    submit(user.client, rows("pages", 60))
+    user.sign_in("#/logs")
+    lines = "[...document.querySelectorAll('tbody a')].map((link) => link.getAttribute('href'))"
+    browser.wait_until(f"{lines}.length === 25")
+    # when: pressed twice at once, as a double click does
+    browser.run("""{ const older = [...document.querySelectorAll("button")].find((each) => each.textContent === "Older");
+        older.click(); older.click(); }""")
+    # then: the next page is there, and nothing twice
+    browser.wait_until(f"{lines}.length > 25")
+    browser.click("Older", "main")
+    browser.wait_until(f"{lines}.length === 60")
+    assert len(set(browser.run(lines))) == 60
+
+
 def test_wrong_keys_are_refused_in_the_apis_own_words_and_not_kept(user: User) -> None:
     user.open()
     user.browser.wait_for("Sign in to your project")

@@ -90,6 +90,19 @@ export function button(text, onclick, properties) {
   return h("button", { type: "button", onclick, ...properties }, text);
 }
 
+/** A button for more of a list. It waits while more is read: pressed twice at once, it would bring the same twice. */
+export function moreButton(text, load) {
+  const pressed = button(text, async () => {
+    pressed.disabled = true;
+    try {
+      await load();
+    } finally {
+      pressed.disabled = false;
+    }
+  });
+  return pressed;
+}
+
 /** What the API says is wrong: its own detail, everything in `errors`, and the request id to report it with. */
 export function errorBox(error) {
   const listed = (error.errors ?? []).filter((each) => each.message);

@@ -4,7 +4,7 @@ import { h, put } from "../dom.js";
 import { count, milliseconds } from "../format.js";
 import { logsFrom } from "../log-pages.js";
 import { money } from "../money.js";
-import { badge, button, empty, errorBox, field, select, table } from "../widgets.js";
+import { badge, button, empty, errorBox, field, moreButton, select, table } from "../widgets.js";
 import { textOf } from "../messages.js";
 
 export async function batchRows(place, batch, signal) {
@@ -26,7 +26,7 @@ export async function batchRows(place, batch, signal) {
         rows.push(...page.logs);
         cursor = page.cursor;
         put(listed, rows.length ? tableOf(rows) : nothing(batch, chooser.value, cursor),
-          cursor ? button("More rows", more) : null);
+          cursor ? moreButton("More rows", more) : null);
       } catch (error) {
         if (error.name !== "AbortError" && mine === asked) put(listed, errorBox(error));
       }

@@ -141,7 +141,7 @@ function causesOf(found) {
     h("h2", null, "Why rows failed"),
     table("Causes of failed rows", [
       ["Rows", (cause) => count(cause.count)], ["Kind", (cause) => h("code", null, cause.type)],
-      ["Last said", (cause) => cause.message],
+      ["Such as", (cause) => cause.message],
     ], found.errors),
   ];
 }

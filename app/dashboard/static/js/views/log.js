@@ -26,15 +26,21 @@ export async function log({ main, params, signal }) {
           + `(${count(usage.reasoning_tokens)} reasoning)` : null),
       figure("Cost", money(found.cost_usd), some(found.savings_usd)
         ? `list price ${money(sum(found.cost_usd, found.savings_usd))}, saved ${money(found.savings_usd)}` : null),
-      figure("Call took", milliseconds(found.duration_ms), found.time_to_first_token_ms === null ? "the last attempt"
-        : `first token after ${milliseconds(found.time_to_first_token_ms)}`),
+      figure("Call took", milliseconds(found.duration_ms), durationOf(found)),
       figure("Attempts", count(found.attempts), "calls to providers")),
     attempts(found.failed_attempts),
     h("dl", { class: "pairs" }, [
-      ["Created", time(found.created_at)], ["Last call started", time(found.started_at)], ["Ended", time(found.ended_at)],
+      ["Created", time(found.created_at)], [found.batch_id ? "Last call started" : "First call started", time(found.started_at)], ["Ended", time(found.ended_at)],
       ["Request id", found.request_id ?? "–"], ["Prices of", found.price_version ?? "–"],
     ].map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
     bodies(found));
+}
+
+/** What the duration is of: a batch's row waits between its attempts, a completion in real time is waited for. */
+function durationOf(found) {
+  if (found.time_to_first_token_ms !== null) return `first token after ${milliseconds(found.time_to_first_token_ms)}`;
+  if (found.batch_id) return "the last attempt";
+  return found.attempts > 1 ? "its retries included" : null;
 }
 
 function errorOf(error) {
@@ -48,7 +54,7 @@ function attempts(failed) {
   return h("section", null, h("h2", null, "Attempts that failed before"), table("Attempts that failed before", [
     ["Started", (call) => time(call.started_at)], ["Ended", (call) => time(call.ended_at)],
     ["Provider", (call) => call.provider], ["Model", (call) => call.model],
-    ["Why", (call) => [h("code", null, call.error.type), ` ${call.error.message}`]],
+    ["Why", (call) => h("div", { class: "outcome" }, h("code", null, call.error.type), ` ${call.error.message}`)],
   ], failed));
 }
 
@@ -57,7 +63,8 @@ function bodies(found) {
     return h("p", { class: "note" }, "Prompt and answer are not in the logs: the project keeps metadata only.");
   }
   return [
-    h("section", null, h("h2", null, "Prompt"), (found.prompt ?? []).map((message) =>
+    // Embeddings have none: what they were asked for stands in the request.
+    found.prompt === null ? null : h("section", null, h("h2", null, "Prompt"), found.prompt.map((message) =>
       h("div", { class: "message" }, h("span", { class: "note" }, message.role), h("pre", { class: "answer" },
         typeof message.content === "string" ? message.content : JSON.stringify(message.content, null, 2))))),
     found.response ? h("section", null, h("h2", null, "Answer"), h("pre", { class: "answer" }, textOf(found.response))) : null,

@@ -9,7 +9,7 @@ import { textOf } from "../messages.js";
 import { money } from "../money.js";
 import { go } from "../router.js";
 import { keys } from "../session.js";
-import { act, badge, button, empty, errorBox, field, input, select, table, titled } from "../widgets.js";
+import { act, badge, button, empty, errorBox, field, input, moreButton, select, table, titled } from "../widgets.js";
 import { ROW_STATUSES } from "../words.js";
 
 /** Filters that are folded away until one is set. */
@@ -65,7 +65,7 @@ async function list(place, query, signal) {
       shown.push(...found.logs);
       cursor = found.cursor;
       put(place, shown.length ? listed(shown) : nothing(query, cursor),
-        cursor ? h("div", { class: "actions" }, button(shown.length ? "Older" : "Look further back", more)) : null);
+        cursor ? h("div", { class: "actions" }, moreButton(shown.length ? "Older" : "Look further back", more)) : null);
     } catch (error) {
       if (error.name !== "AbortError") put(place, errorBox(error));
     }

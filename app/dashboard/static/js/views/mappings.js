@@ -16,7 +16,8 @@ export async function mappings(place, signal) {
     rows = cursor ? [...rows, ...page.data] : page.data;
     put(listed, rows.length ? tableOf(rows, trouble, () => load(null))
       : empty(h("p", null, "There are no mappings."), h("p", null, "With one, callers ask for “fast” or “gpt-4” and you decide what answers, without touching them.")));
-    put(more, page.has_more ? button("More", () => load(page.next_cursor)) : null);
+    const next = button("More", () => act(next, trouble, () => load(page.next_cursor)));
+    put(more, page.has_more ? next : null);
   };
   put(place, trouble, listed, more, form(() => load(null), signal));
   await load(null);

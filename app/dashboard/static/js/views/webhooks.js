@@ -3,7 +3,7 @@
 import * as api from "../api.js";
 import { h, put } from "../dom.js";
 import { time } from "../format.js";
-import { act, badge, button, confirmed, empty, errorBox, field, input, notice, select, table } from "../widgets.js";
+import { act, badge, button, confirmed, empty, errorBox, field, input, moreButton, notice, select, table } from "../widgets.js";
 import { deliveryTable } from "./deliveries.js";
 
 const EVENTS = ["batch.completed", "batch.failed", "batch.cancelled", "batch.expired", "batch.paused", "budget.threshold", "provider.stopped"];
@@ -128,7 +128,7 @@ async function deliveries(place, signal) {
       rows.push(...page.data);
       cursor = page.next_cursor;
       put(listed, rows.length ? deliveryTable(rows, () => deliveries(place, signal)) : empty(h("p", null, "Nothing was sent in the last 30 days.")),
-        page.has_more ? h("div", { class: "actions" }, button("Older", more)) : null);
+        page.has_more ? h("div", { class: "actions" }, moreButton("Older", more)) : null);
     } catch (error) {
       if (error.name !== "AbortError") put(listed, errorBox(error));
     }
