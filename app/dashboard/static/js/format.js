@@ -74,7 +74,3 @@ export function time(text) {
   return h("time", { datetime: text, title: text }, MOMENT.format(new Date(text)));
 }
 
-/** A long id, shortened where it stands among others; whole in its title. */
-export function shortId(id) {
-  return h("code", { title: id }, id.length > 20 ? `${id.slice(0, id.indexOf("_") + 1)}…${id.slice(-8)}` : id);
-}
