@@ -167,7 +167,8 @@ def test_a_list_goes_on_once_however_often_its_button_is_pressed(user: User) -> 
     lines = "[...document.querySelectorAll('tbody a')].map((link) => link.getAttribute('href'))"
     browser.wait_until(f"{lines}.length === 25")
     # when: pressed twice at once, as a double click does
-    browser.run("""{ const older = [...document.querySelectorAll("button")].find((each) => each.textContent === "Older");
+    browser.run("""{ const buttons = [...document.querySelectorAll("button")];
+        const older = buttons.find((each) => each.textContent === "Older");
         older.click(); older.click(); }""")
     # then: the next page is there, and nothing twice
     browser.wait_until(f"{lines}.length > 25")
