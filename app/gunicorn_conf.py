@@ -43,8 +43,10 @@ def child_exit(server: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """The application is loaded."""
+    from app import changes
     from core import garbage
 
+    changes.start()
     garbage.settle()
 
 

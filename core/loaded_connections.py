@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-from core import crypto, db, webhooks
+from core import changes, crypto, db, webhooks
 from core.errors import NotFound
 from core.ids import public
 from core.limits.types import Configured
@@ -60,6 +60,14 @@ def forget(connection_id: UUID) -> None:
     _loaded.forget(connection_id)
 
 
+def forget_project(project_id: UUID | None) -> None:
+    """The same for all connections of a project, or with None of every project."""
+    if project_id is None:
+        _loaded.clear()
+    else:
+        _loaded.forget_where(lambda connection: connection.project_id == project_id)
+
+
 def stop(connection: LoadedConnection, reason: str, message: str) -> bool:
     """Stop a connection whose credential the provider refused; True if this call did it.
 
@@ -86,6 +94,7 @@ def stop(connection: LoadedConnection, reason: str, message: str) -> bool:
                 data=as_object(SimpleNamespace(**stopped)),
             )
             held.execute("NOTIFY llm_dispatch")
+            changes.announce(held, connection.project_id)
     return stopped is not None
 
 

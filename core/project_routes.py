@@ -44,6 +44,14 @@ def of(principal: Principal, *, fresh: bool = False) -> ProjectRoutes:
     return _kept.get(principal.project_id, lambda: _read(principal))
 
 
+def forget(project_id: UUID | None) -> None:
+    """Read a project's routes anew for its next call; None: every project's."""
+    if project_id is None:
+        _kept.clear()
+    else:
+        _kept.forget(project_id)
+
+
 def _read(principal: Principal) -> ProjectRoutes:
     owner = (principal.tenant_id, principal.project_id)
     with db.connection(principal.tenant_id) as connection:

@@ -31,6 +31,7 @@ class ShortCache(Generic[K, V]):
         self._values: dict[K, tuple[float, V]] = {}
         self._loading: dict[K, Future[V]] = {}
         self._lock = threading.Lock()
+        self._forgotten_at = 0.0
 
     def get(self, key: K, load: Callable[[], V]) -> V:
         """The value, from the cache or from `load()`; what that raises is raised to all who wait and not kept."""
@@ -82,7 +83,8 @@ class ShortCache(Generic[K, V]):
     def _keep(self, key: K, now: float, value: V) -> None:
         """Keep what was read no earlier than `now`, unless something later is there."""
         held = self._values.get(key)
-        if held is not None and held[0] > now + self._seconds:
+        # What began to be read before something was forgotten may be what was to be forgotten.
+        if now <= self._forgotten_at or (held is not None and held[0] > now + self._seconds):
             return
         # To the end of the dict, so that the first is the oldest.
         self._values.pop(key, None)
@@ -92,8 +94,16 @@ class ShortCache(Generic[K, V]):
 
     def forget(self, key: K) -> None:
         """Drop one value."""
+        self._forgotten_at = time.monotonic()
         self._values.pop(key, None)
+
+    def forget_where(self, forgotten: Callable[[V], bool]) -> None:
+        """Drop the values of which this is true."""
+        self._forgotten_at = time.monotonic()
+        for key in [key for key, (_, value) in list(self._values.items()) if forgotten(value)]:
+            self._values.pop(key, None)
 
     def clear(self) -> None:
         """Drop all values."""
+        self._forgotten_at = time.monotonic()
         self._values.clear()

@@ -6,13 +6,13 @@ from typing import Any
 
 from flask import Response
 
-from app import auth, body
+from app import auth, body, changes
 from app.answers import answer, nothing
 from app.openapi import Blueprint
 from app.paging import page_by_id
 from app.schemas import PageQuery, page_of
 from app.setup_schemas import MappingBody, MappingSchema
-from core import mappings, project_routes
+from core import mappings
 
 blueprint = Blueprint("model-mappings", "Names of the project's own for models, with fallbacks")
 
@@ -33,7 +33,7 @@ _MAPPING = {
 def put_mapping(alias: str) -> Response:
     """Let an alias lead to a model. It may carry a real model's name, to switch that model's callers over."""
     row, created = mappings.put(auth.principal(), alias, body.json_object())
-    _changed()
+    changes.routes_changed(auth.principal())
     return answer(mappings.as_object(row), 201 if created else 200)
 
 
@@ -58,10 +58,5 @@ def get_mapping(alias: str) -> Response:
 def delete_mapping(alias: str) -> Response:
     """Remove an alias."""
     mappings.delete(auth.principal(), alias)
-    _changed()
+    changes.routes_changed(auth.principal())
     return nothing()
-
-
-def _changed() -> None:
-    """Let the next call through this process see it; others look again within a moment."""
-    project_routes.of(auth.principal(), fresh=True)

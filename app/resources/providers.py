@@ -6,14 +6,14 @@ from typing import Any
 
 from flask import Response
 
-from app import auth, body, idempotent
+from app import auth, body, changes, idempotent
 from app.answers import answer, nothing
 from app.openapi import Blueprint
 from app.paging import page_by_id
 from app.resources import provider_check
 from app.schemas import PageQuery, page_of
 from app.setup_schemas import NewProvider, ProviderChange, ProviderSchema, ProviderTest, ProviderTestAnswer
-from core import connections, ids, project_routes
+from core import connections, ids
 from core.errors import FieldError, InvalidInput
 
 blueprint = Blueprint("providers", "The project's own keys at OpenAI, Anthropic and OpenAI-compatible servers")
@@ -44,7 +44,7 @@ _PROVIDER = {
 def put_provider() -> Response:
     """Store a provider's key, encrypted; the same type again replaces it."""
     row, created = connections.put(auth.principal(), body.json_object())
-    _changed()
+    changes.routes_changed(auth.principal())
     return answer(connections.as_object(row), 201 if created else 200)
 
 
@@ -70,7 +70,7 @@ def get_provider(provider_id: str) -> Response:
 def change_provider(provider_id: str) -> Response:
     """Change what is given; a changed `baseUrl` needs the key with it."""
     row = connections.patch(auth.principal(), ids.parse("prov", provider_id), body.json_object())
-    _changed()
+    changes.routes_changed(auth.principal())
     return answer(connections.as_object(row))
 
 
@@ -79,7 +79,7 @@ def change_provider(provider_id: str) -> Response:
 def delete_provider(provider_id: str) -> Response:
     """Remove a provider and its key."""
     connections.delete(auth.principal(), ids.parse("prov", provider_id))
-    _changed()
+    changes.routes_changed(auth.principal())
     return nothing()
 
 
@@ -98,8 +98,3 @@ def test_provider(given: dict[str, Any]) -> Response:
         message = f"no provider of type {kind} is configured; store its key with POST /v1/providers first"
         raise InvalidInput([FieldError("/providerType", message)])
     return answer(provider_check.check(row))
-
-
-def _changed() -> None:
-    """Let the next call through this process see it; others look again within a moment."""
-    project_routes.of(auth.principal(), fresh=True)

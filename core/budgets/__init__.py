@@ -4,13 +4,14 @@
 scheduler, live calls where they are made.
 """
 
-from core.budgets.gate import Room, fits, forget_old, hold, none_of, pause, resume_funded, rooms
+from core.budgets.gate import Room, fits, forget, forget_old, hold, none_of, pause, resume_funded, rooms
 from core.budgets.spending import charge, reconcile, warn_of
 
 __all__ = [
     "Room",
     "charge",
     "fits",
+    "forget",
     "forget_old",
     "hold",
     "none_of",

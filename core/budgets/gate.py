@@ -153,9 +153,12 @@ def none_of(projects: Iterable[UUID]) -> bool:
     return all(_budgets.peek(project_id) == frozenset() for project_id in projects)
 
 
-def forget(project_id: UUID) -> None:
-    """A project's budgets have changed: this process knows at once, the others within two seconds."""
-    _budgets.forget(project_id)
+def forget(project_id: UUID | None) -> None:
+    """A project's budgets have changed, or with None any project's: ask anew."""
+    if project_id is None:
+        _budgets.clear()
+    else:
+        _budgets.forget(project_id)
 
 
 def _kinds(principal: Principal) -> frozenset[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from core import db
+from core import changes, db
 from core.batches.read import money_text, time_text
 from core.budgets import gate, spending
 from core.errors import InvalidInput, NotFound
@@ -59,6 +59,7 @@ def put(principal: Principal, period: str, given: Mapping[str, Any]) -> tuple[di
         assert row is not None
         spending.warn(connection, row)
         connection.execute("NOTIFY llm_dispatch")
+        changes.announce(connection, principal.project_id)
         db.after_commit(connection, partial(gate.forget, principal.project_id))
         return _shown(connection, row), row["is_new"]
 
@@ -88,6 +89,7 @@ def delete(principal: Principal, period: str) -> None:
         if gone is None:
             raise NotFound
         connection.execute("NOTIFY llm_dispatch")
+        changes.announce(connection, principal.project_id)
 
 
 def _checked(given: Mapping[str, Any]) -> tuple[Decimal, list[float], str]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from launcher.house import House
+from core.changes import CHANNEL
+from launcher.house import House, wait_until
 from tests.canaries import WatchedHouse
 from tests.e2e.batches import check_counts, faults_of_results, results, rows, submit, wait_for_end
 
@@ -74,3 +75,19 @@ def test_a_resume_that_no_worker_heard_of_takes_effect_all_the_same(house: House
     # then
     batch = wait_for_end(house.client, batch_id, timeout_seconds=30)
     assert batch["request_counts"]["succeeded"] == 600
+
+
+def test_an_api_process_hears_of_what_projects_change_also_after_its_connection_broke(house: House) -> None:
+    with psycopg.connect(house.address.database_url, autocommit=True) as connection:
+
+        def ears() -> list[int]:
+            found = connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query = %s",
+                (f'LISTEN "{CHANNEL}"',),
+            )
+            return [pid for (pid,) in found]
+
+        wait_until(lambda: len(ears()) == 1, 10)
+        first = ears()
+        connection.execute("SELECT pg_terminate_backend(%s)", (first[0],))
+        wait_until(lambda: len(ears()) == 1 and ears() != first, 10)
