@@ -11,7 +11,7 @@ from dramatiq.brokers.redis import RedisBroker
 
 from core import metrics_native
 from core.dispatch.doorbell import ring_shard
-from core.native import fallback, handback, plan, shards
+from core.native import fallback, handback, holds, plan
 from core.native.states import CancelReason
 from scheduler.contact import Contact
 
@@ -44,11 +44,11 @@ class Native:
         moved = fallback.give_up_waiting() + plan.form_shards()
         if returned := handback.hand_back():
             metrics_native.RETURNED.inc(returned)
-        due = shards.claim_due(judging=self._contact.steady_for(shards.lease_seconds()))
+        due = holds.claim_due(judging=self._contact.steady_for(holds.lease_seconds()))
         try:
             for shard_id, fence in due:
                 ring_shard(self._broker, shard_id, fence)
         except (dramatiq.errors.ConnectionError, redis.RedisError):
             log.warning("Redis is away: %d shards wait for it", len(due))
-            shards.unclaim(due, after_seconds=IDLE_SECONDS)
+            holds.unclaim(due, after_seconds=IDLE_SECONDS)
         return BUSY_SECONDS if due or moved or returned else IDLE_SECONDS

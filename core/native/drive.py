@@ -15,7 +15,7 @@ from uuid import UUID
 from core import db, loaded_connections, metrics_native
 from core.errors import NotFound
 from core.loaded_connections import LoadedConnection
-from core.native import intake, sending, shards
+from core.native import holds, intake, sending, shards
 from core.native.remote import Remote, RemoteProblem
 from core.native.sending import CROWDED, QUEUE
 from core.native.shards import Shard, Superseded, pace
@@ -42,7 +42,7 @@ MAX_CLEANING = 5
 
 def drive(shard_id: UUID, fence: int, *, stopping: Callable[[], bool]) -> None:
     """Take the shard's next step. A doorbell that came late or twice finds an older fence and does nothing."""
-    shard = shards.begin(shard_id, fence)
+    shard = holds.begin(shard_id, fence)
     if shard is None:
         return
     step = _Step(shard, stopping)
@@ -50,19 +50,19 @@ def drive(shard_id: UUID, fence: int, *, stopping: Callable[[], bool]) -> None:
     beating.start()
     try:
         after = step.run()
-        shards.release(shard, after_seconds=after)
+        holds.release(shard, after_seconds=after)
     except Superseded:
         log.info("shard %s is another worker's now", shard_id)
     except Stopping:
-        shards.release(shard, after_seconds=0.0)
+        holds.release(shard, after_seconds=0.0)
     except RemoteProblem as problem:
         log.warning("shard %s (%s): %s", shard_id, shard.state, problem.failure.message)
         metrics_native.STEP_FAILURES.labels(shard.provider, shard.state).inc()
-        shards.release(shard, after_seconds=_backoff(shard, problem), error=problem.failure.message)
+        holds.release(shard, after_seconds=_backoff(shard, problem), error=problem.failure.message)
     except Exception as error:
         log.exception("shard %s (%s) failed inside the service", shard_id, shard.state)
         metrics_native.STEP_FAILURES.labels(shard.provider, shard.state).inc()
-        shards.release(shard, after_seconds=_backoff(shard), error=type(error).__name__)
+        holds.release(shard, after_seconds=_backoff(shard), error=type(error).__name__)
     finally:
         step.done.set()
 

@@ -10,9 +10,10 @@ from core import db, metrics_native
 from core.dispatch.record import Ended
 from core.native import shards
 from core.native.draft import Draft, lines, measure
+from core.native.holds import lease_seconds
 from core.native.record import end_rows
 from core.native.remote import Remote, RemoteProblem
-from core.native.shards import Superseded, lease_seconds, pace
+from core.native.shards import Superseded, pace
 from core.native.states import ShardState
 from core.native.step import Step
 from core.providers.batches import Phase, RemoteBatch

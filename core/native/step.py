@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 
 from core import db
-from core.native import shards
-from core.native.shards import Shard, Superseded, lease_seconds
+from core.native import holds, shards
+from core.native.holds import lease_seconds
+from core.native.shards import Shard, Superseded
 from core.native.states import ShardState
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Step:
         """Keep the hold while the step runs."""
         while not self.done.wait(lease_seconds() / 4):
             try:
-                self._lost = not shards.beat(self.shard)
+                self._lost = not holds.beat(self.shard)
             except db.DatabaseDown:
                 log.warning("the database is away; a shard's lease is not extended")
             if self._lost:

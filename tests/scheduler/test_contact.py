@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from core.dispatch import rescue
-from core.native import fallback, handback, plan, shards
+from core.native import fallback, handback, holds, plan
 from scheduler import tasks
 from scheduler.contact import GAP_SECONDS, Contact
 from scheduler.native import Native
@@ -72,7 +72,7 @@ def test_no_shard_is_judged_after_a_gap(monkeypatch: pytest.MonkeyPatch, steady:
         monkeypatch.setattr(module, name, lambda: 0)
     monkeypatch.setattr(plan, "form_shards", lambda: 0)
     monkeypatch.setattr(handback, "hand_back", lambda: 0)
-    monkeypatch.setattr(shards, "claim_due", lambda *, judging: judged.append(judging) or [])
+    monkeypatch.setattr(holds, "claim_due", lambda *, judging: judged.append(judging) or [])
     contact: Any = SimpleNamespace(steady_for=lambda seconds: steady and seconds >= LEASE)
     Native(SimpleNamespace(), contact).tick()  # type: ignore[arg-type]
     assert judged == [steady]

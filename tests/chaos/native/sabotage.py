@@ -27,11 +27,11 @@ def no_gate() -> None:
 
 
 def no_fence() -> None:
-    from core.native import shards
+    from core.native import holds
 
     for gate in ("fence = fence + 1,", "AND shard.fence = %(fence)s"):
-        assert gate in shards._BEGIN
-        shards._BEGIN = shards._BEGIN.replace(gate, "")
+        assert gate in holds._BEGIN
+        holds._BEGIN = holds._BEGIN.replace(gate, "")
 
 
 KINDS: dict[str, Callable[[], None]] = {"no-look": no_look, "no-gate": no_gate, "no-fence": no_fence}

@@ -14,7 +14,7 @@ from core import db, loaded_connections
 from core.aside import Aside
 from core.dispatch.record import Ended
 from core.errors import NotFound
-from core.native import fallback, handback, intake, plan, sending, shards
+from core.native import fallback, handback, holds, intake, plan, sending, shards
 from core.native.drive import MAX_DEATHS
 from core.native.sending import LOST, MAX_FAILURES
 from core.providers.batches import RemoteBatch
@@ -25,7 +25,7 @@ from tests.core.native.fake import FakeRemote, Provider, answer, gone, lost, sta
 from tests.core.native.world import NativeWorld, all_shards, holder_dies, take_step, time_passes
 
 #: After so long a batch whose answer was lost is made anew, in seconds.
-PATIENCE = max(LOST * shards.pace(), shards.lease_seconds()) + 1
+PATIENCE = max(LOST * shards.pace(), holds.lease_seconds()) + 1
 
 pytestmark = pytest.mark.usefixtures("database_url")
 
@@ -71,7 +71,7 @@ def test_a_shard_that_takes_its_workers_down_is_let_go(world: NativeWorld, provi
     world.gather()
     for _ in range(MAX_FAILURES):
         ((shard_id, fence),) = world.claim_shards()
-        assert shards.begin(shard_id, fence) is not None
+        assert holds.begin(shard_id, fence) is not None
         holder_dies()
     world.step()
     assert provider.batches == {}
@@ -82,8 +82,8 @@ def test_a_shard_that_takes_its_workers_down_is_let_go(world: NativeWorld, provi
 def test_claims_that_could_not_be_rung_are_due_again_at_once(world: NativeWorld, provider: Provider) -> None:
     world.submit_native()
     world.gather()
-    shards.unclaim(world.claim_shards(), after_seconds=0)
-    assert len(shards.claim_due()) == 1
+    holds.unclaim(world.claim_shards(), after_seconds=0)
+    assert len(holds.claim_due()) == 1
 
 
 def test_a_worker_is_not_judged_for_the_time_the_database_stood_still(
@@ -94,24 +94,24 @@ def test_a_worker_is_not_judged_for_the_time_the_database_stood_still(
     world.submit_native()
     world.gather()
     ((held, fence),) = world.claim_shards()
-    assert shards.begin(held, fence)
+    assert holds.begin(held, fence)
     execute("UPDATE native_shard SET lease_expires_at = now() - interval '1 second'")
     other = NativeWorld()
     other.submit_native()
     other.gather()
     # when: it is known that the database stood still
-    first = shards.claim_due(judging=False)
-    shards.unclaim(first, after_seconds=0)
+    first = holds.claim_due(judging=False)
+    holds.unclaim(first, after_seconds=0)
     # or seen while asking
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "STALE_SECONDS", 0.0)
-        second = shards.claim_due()
-        shards.unclaim(second, after_seconds=0)
+        patch.setattr(holds, "STALE_SECONDS", 0.0)
+        second = holds.claim_due()
+        holds.unclaim(second, after_seconds=0)
     # then
     assert [len(first), len(second)] == [1, 1]
     assert held not in {first[0][0], second[0][0]}
     assert [shard["deaths"] for shard in all_shards() if shard["id"] == held] == [0]
-    assert held in {shard_id for shard_id, _ in shards.claim_due()}
+    assert held in {shard_id for shard_id, _ in holds.claim_due()}
 
 
 def test_a_batch_whose_answer_was_lost_is_looked_for_after_the_answer_was_given_up(
@@ -496,9 +496,9 @@ def test_no_lock_is_waited_for_to_wake_other_shards(world: NativeWorld, provider
     world.submit_native()
     world.gather()
     first, second = world.claim_shards()
-    held = shards.begin(*first)
+    held = holds.begin(*first)
     assert held is not None
-    shards.unclaim([second], after_seconds=60)
+    holds.unclaim([second], after_seconds=60)
     with db.connection() as other, db.connection() as connection:
         other.execute("SELECT FROM native_shard WHERE id = %s FOR UPDATE", (second[0],))
         connection.execute("SET LOCAL lock_timeout = '200ms'")

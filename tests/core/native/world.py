@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from core import db
-from core.native import drive, plan, shards
+from core.native import drive, holds, plan
 from core.states import Processing
 from tests.core.dispatch.world import World, execute
 
@@ -26,7 +26,7 @@ class NativeWorld(World):
     def claim_shards(self) -> list[tuple[UUID, int]]:
         """Doorbells of all shards that have something to do, whatever they wait for."""
         make_due()
-        return shards.claim_due()
+        return holds.claim_due()
 
     def step(self) -> int:
         """One step of every shard; returns how many."""
