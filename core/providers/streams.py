@@ -118,6 +118,7 @@ class StreamBase(ABC):
             message=failure.message,
             provider_status=failure.provider_status,
             provider_code=failure.provider_code,
+            provider_param=failure.provider_param,
             usage=self._usage(),
             partial=self._partial(),
         )
