@@ -26,6 +26,9 @@ header_map = "drop"
 limit_request_line = 8190
 limit_request_fields = 100
 
+#: How long a process that stops waits for the database to take its last completions.
+_LAST_ROWS_SECONDS = 10.0
+
 # prometheus_client picks its mode when it is imported, so the directory must be known before the application is.
 _own_metrics = None
 if workers > 1 and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
@@ -54,7 +57,10 @@ def worker_exit(server: Any, worker: Any) -> None:
     """Close what the process opened."""
     from app import telemetry
     from core import db, metrics_calls, tracing
+    from core.dispatch import live
 
+    # Completions whose caller went away wait for nobody, and are paid for all the same.
+    live.drain(_LAST_ROWS_SECONDS)
     telemetry.fold()
     metrics_calls.fold()
     tracing.shutdown()

@@ -258,7 +258,7 @@ def _able(route: Route, params: dict[str, Any], first: Route) -> bool:
 
 
 def ceiling(found: Sequence[Route], params: dict[str, Any]) -> Decimal:
-    """The most that a completion can cost at the dearest of its routes, in USD; zero if no price is known."""
+    """What a completion may cost at the dearest of its routes, in USD, as estimated; zero if no price is known."""
     return max(
         pricing.ceiling(
             route.provider,

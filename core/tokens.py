@@ -8,16 +8,12 @@ from typing import Any
 import orjson
 
 from core.catalogue import ModelInfo, Support
-from core.providers.anthropic import DEFAULT_MAX_TOKENS
-from core.providers.anthropic_thinking import HIGHEST_BUDGET
 
 #: what an answer takes when the caller sets no limit: a guess, since the providers count no more than was asked for
 TYPICAL_OUTPUT = 1000
 TYPICAL_REASONING_OUTPUT = 3000
 #: the most that an estimate says, and that a column of it holds: servers of one's own take any `max_tokens` and `n`
 MOST_TOKENS = 1 << 30
-#: no limit from the caller, none known of the model
-UNKNOWN_OUTPUT_LIMIT = 16_384
 
 # Tokens per message and per request that the roles and their separators take.
 _PER_MESSAGE = 4
@@ -72,19 +68,6 @@ def estimate(params: Mapping[str, Any], model: ModelInfo) -> tuple[int, int]:
     if model.max_output_tokens is not None:
         wanted = min(wanted, model.max_output_tokens)
     return tokens + scaled // 1000, min(wanted * (params.get("n") or 1), MOST_TOKENS)
-
-
-def output_limit(params: Mapping[str, Any], model: ModelInfo) -> int:
-    """The most tokens the answer can have, over all choices: what a cost ceiling is computed with."""
-    most = model.max_output_tokens
-    wanted = params.get("max_completion_tokens") or params.get("max_tokens")
-    if not wanted:
-        if model.provider == "anthropic":
-            # What the adapter sends when the caller sets no limit.
-            wanted = DEFAULT_MAX_TOKENS + (HIGHEST_BUDGET if params.get("reasoning_effort") else 0)
-        else:
-            wanted = most or UNKNOWN_OUTPUT_LIMIT
-    return (wanted if most is None else min(wanted, most)) * (params.get("n") or 1)
 
 
 def estimate_text(text: str, model: ModelInfo) -> int:

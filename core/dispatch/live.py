@@ -76,6 +76,11 @@ def recorder() -> Recorder[LiveRow]:
     return _recorder
 
 
+def drain(timeout_seconds: float) -> bool:
+    """Wait until every row that was handed over is written, in a process that stops; False if some is left."""
+    return _recorder is None or _recorder.drain(timeout_seconds)
+
+
 def new_recorder() -> Recorder[LiveRow]:
     """A recorder of live completions; a process needs one, so that their flushes are as large as they can be."""
     return Recorder(_write, name="live-recorder", size=_body_bytes, instead=_bare)

@@ -11,7 +11,6 @@ from core.errors import FieldError
 #: tokens of thinking for models that take a budget instead of an effort; 1024 is the least Anthropic accepts
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 4096, "high": 16_384}
 _LEAST_BUDGET = 1024
-HIGHEST_BUDGET = max(_BUDGETS.values())
 
 _KINDS = {
     "adaptive_always_on": ("adaptive",),

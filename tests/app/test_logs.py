@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import runpy
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from flask.testing import FlaskClient
 
+from core import db
 from core.dispatch import live, rescue, workers
 from core.dispatch.record import Again, record
 from core.failed_calls import KEPT
@@ -86,6 +91,29 @@ def test_a_completion_that_cannot_be_stored_is_logged_without_its_bodies(
     # and what the server quotes of a row is in no log
     assert "could not record" in caplog.text
     assert "canary" not in caplog.text
+
+
+def test_a_process_that_stops_writes_its_last_completions_first(
+    client: FlaskClient, project: Project, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: a completion whose caller has gone, and a database that is slow to take it
+    monkeypatch.setenv("LLM_SERVICE_API_PROCESSES", "1")
+    hooks = runpy.run_path("app/gunicorn_conf.py")
+    live._next = live.BLOCK_SIZE
+    with psycopg.connect(database_url) as slow, ThreadPoolExecutor(1) as beside:
+        slow.execute("LOCK TABLE completion IN ACCESS EXCLUSIVE MODE")
+        live.recorder().put(project.live_row())
+        # when: the process stops meanwhile
+        stopped = beside.submit(hooks["worker_exit"], None, None)
+        while not slow.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall():
+            time.sleep(0.01)
+        assert not stopped.done()
+        slow.rollback()
+        stopped.result(20)
+    # then
+    assert live.recorder().pending() == 0
+    db.configure(database_url)
+    assert len(_logs(client, project)) == 1
 
 
 def test_rows_of_a_batch_are_logged_from_their_acceptance(client: FlaskClient, project: Project) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from core import catalogue
-from core.tokens import estimate, estimate_text, output_limit
+from core.tokens import estimate, estimate_text
 
 GPT, CLAUDE, NEW_CLAUDE = (catalogue.find(name) for name in ("gpt-4o", "claude-sonnet-4-5", "claude-haiku-5-5"))
 
@@ -43,23 +43,22 @@ def test_parts_tools_and_calls_count():
 
 
 @pytest.mark.parametrize(
-    ("model", "params", "typical", "most"),
+    ("model", "params", "tokens"),
     [
-        ("gpt-4o", {"max_tokens": 500}, 500, 500),
-        ("gpt-4o", {"max_tokens": 500, "n": 3}, 1500, 1500),
-        ("gpt-4o", {}, 1000, 16_384),
-        ("gpt-4o", {"max_tokens": 99_999}, 16_384, 16_384),
-        ("gpt-5", {}, 3000, 128_000),
-        ("gpt-5.2", {}, 1000, 128_000),
-        ("gpt-4", {}, 1000, 8192),
-        ("claude-haiku-5-5", {}, 1000, 16_384),
-        ("claude-opus-5-5", {}, 3000, 16_384),
-        ("claude-sonnet-4-5", {"reasoning_effort": "high"}, 1000, 32_768),
-        ("unheard-of", {}, 1000, 16_384),
-        ("unheard-of", {"max_tokens": 2**31 - 1, "n": 1000}, 2**30, (2**31 - 1) * 1000),
+        ("gpt-4o", {"max_tokens": 500}, 500),
+        ("gpt-4o", {"max_tokens": 500, "n": 3}, 1500),
+        ("gpt-4o", {}, 1000),
+        ("gpt-4o", {"max_tokens": 99_999}, 16_384),
+        ("gpt-5", {}, 3000),
+        ("gpt-5.2", {}, 1000),
+        ("gpt-4", {}, 1000),
+        ("claude-haiku-5-5", {}, 1000),
+        ("claude-opus-5-5", {}, 3000),
+        ("claude-sonnet-4-5", {"reasoning_effort": "high"}, 1000),
+        ("unheard-of", {}, 1000),
+        ("unheard-of", {"max_tokens": 2**31 - 1, "n": 1000}, 2**30),
     ],
 )
-def test_output(model, params, typical, most):
+def test_output(model, params, tokens):
     info = catalogue.find(model)
-    assert estimate(user("hi", **params), info)[1] == typical
-    assert output_limit(user("hi", **params), info) == most
+    assert estimate(user("hi", **params), info)[1] == tokens
