@@ -217,8 +217,7 @@ class Feedback:
             for key, kept in unused:
                 sums = self._sum(key)
                 sums.requests_back += kept.count
-                sums.input_back += kept.count * kept.input_tokens
-                sums.output_back += kept.count * kept.output_tokens
+                sums.unused += [(kept.input_tokens, kept.output_tokens)] * kept.count
                 slots = self._slots[key.connection_id]
                 slots.held -= kept.count
                 slots.ended += kept.count
