@@ -72,8 +72,22 @@ def check_tool_choice(value: Any, errors: list[FieldError]) -> None:
             errors.append(FieldError("/tool_choice/allowed_tools/mode", "must be auto or required"))
         if type(value[kind].get("tools")) is not list or not value[kind]["tools"]:
             errors.append(FieldError("/tool_choice/allowed_tools/tools", "must be a list of at least one tool"))
+            return
+        for index, tool in enumerate(value[kind]["tools"]):
+            if not _is_named(tool):
+                message = "must be an object with type function or custom, and the name of one in it"
+                errors.append(FieldError(f"/tool_choice/allowed_tools/tools/{index}", message))
+            if len(errors) >= MAX_ERRORS:
+                return
     elif type(value[kind].get("name")) is not str:
         errors.append(FieldError(f"/tool_choice/{kind}/name", "must be the name of a tool"))
+
+
+def _is_named(tool: Any) -> bool:
+    """Whether an entry of a list of allowed tools names one."""
+    kind = tool.get("type") if type(tool) is dict else None
+    described = tool.get(kind) if type(kind) is str and kind in ("function", "custom") else None
+    return type(described) is dict and type(described.get("name")) is str
 
 
 def check_function_call(value: Any, errors: list[FieldError]) -> None:

@@ -15,12 +15,13 @@ from core.providers.anthropic_messages import translate_messages
 from core.providers.anthropic_native import CLAUDE_OPTIONS, MessagesParams
 from core.providers.anthropic_stream import AnthropicStream, NativeStream
 from core.providers.anthropic_thinking import put_thinking
-from core.providers.anthropic_tools import put_tools, refuse_unknown
+from core.providers.anthropic_tools import put_tools
 from core.providers.headers import anthropic_limits
 from core.providers.model_list import parse_model_list
 from core.providers.openai import DEFAULT_TEMPERATURE, over_output_limit
 from core.providers.streams import StreamTranslator, wants_usage
 from core.providers.types import Failure, LimitReading, ProviderRequest, Success
+from core.providers.unknown_fields import refuse_unknown
 
 PATH = "/v1/messages"
 COUNT_PATH = "/v1/messages/count_tokens"

@@ -12,8 +12,8 @@ import orjson
 
 from core.catalogue import ModelInfo
 from core.errors import FieldError
-from core.params.messages import escape
 from core.providers.anthropic_native import ANTHROPIC_BLOCK, native_block
+from core.providers.unknown_fields import refuse_unknown_of_part
 
 Block = dict[str, Any]
 
@@ -22,12 +22,6 @@ _FOREIGN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _FIELDS = frozenset({"role", "content", "tool_calls", "tool_call_id", "thinking_blocks"})
 #: what an assistant message echoes from an earlier answer without a meaning for the next one
 _ECHOES = frozenset({"annotations", "reasoning_content", "reasoning_items", "refusal"})
-#: what a content part may hold, of whatever kind, and what its medium may
-_PART_FIELDS = frozenset({"type", "cache_control", "prompt_cache_breakpoint"})
-_MEDIUM_FIELDS = {
-    "image_url": frozenset({"url", "detail"}),
-    "file": frozenset({"filename", "file_data", "file_id"}),
-}
 #: what Claude's form has beyond OpenAI's on the result of a tool
 _OF_RESULTS = frozenset({"is_error", "cache_control", ANTHROPIC_BLOCK})
 
@@ -187,7 +181,7 @@ def _texts(content: Any, index: int, model: ModelInfo, errors: list[FieldError])
         if text is None:
             _refuse_part(index, number, kind, model, errors)
             continue
-        _refuse_unknown(part, kind, f"/messages/{index}/content/{number}", model, errors)
+        refuse_unknown_of_part(part, f"/messages/{index}/content/{number}", model, errors)
         if text:
             found.append(_cached({"type": "text", "text": text}, part))
     return found
@@ -202,8 +196,8 @@ def _parts(content: Any, index: int, model: ModelInfo, errors: list[FieldError])
         if native is not None:
             found.append(native)
             continue
-        if kind == "text" or kind in _MEDIUM_FIELDS:
-            _refuse_unknown(part, kind, f"/messages/{index}/content/{number}", model, errors)
+        if kind in ("text", "image_url", "file"):
+            refuse_unknown_of_part(part, f"/messages/{index}/content/{number}", model, errors)
         if kind == "text":
             if part["text"]:
                 found.append(_cached({"type": "text", "text": part["text"]}, part))
@@ -223,19 +217,6 @@ def _parts(content: Any, index: int, model: ModelInfo, errors: list[FieldError])
         else:
             _refuse_part(index, number, kind, model, errors)
     return found
-
-
-def _refuse_unknown(
-    part: Mapping[str, Any], kind: str, pointer: str, model: ModelInfo, errors: list[FieldError]
-) -> None:
-    """Fields of a part that would be left behind."""
-    wrong = [f"{pointer}/{escape(field)}" for field in part.keys() - _PART_FIELDS - {kind} if part[field] is not None]
-    if kind in _MEDIUM_FIELDS:
-        medium = part[kind]
-        extra = medium.keys() - _MEDIUM_FIELDS[kind]
-        wrong += [f"{pointer}/{kind}/{escape(field)}" for field in extra if medium[field] is not None]
-    for each in sorted(wrong):
-        errors.append(FieldError(each, f"{model.id} does not take it"))
 
 
 def _refuse_part(index: int, number: int, kind: str, model: ModelInfo, errors: list[FieldError]) -> None:

@@ -7,20 +7,10 @@ from typing import Any
 
 from core.catalogue import ModelInfo
 from core.errors import FieldError
-from core.params.messages import escape
 from core.providers.anthropic_native import native_block
+from core.providers.unknown_fields import TOOL_FIELDS, refuse_unknown
 
-_TOOL_FIELDS = frozenset({"type", "function", "cache_control"})
 _FUNCTION_FIELDS = frozenset({"name", "description", "parameters", "strict"})
-
-
-def refuse_unknown(
-    found: Mapping[str, Any], known: frozenset[str], pointer: str, model: ModelInfo, errors: list[FieldError]
-) -> None:
-    """An error for each field that Claude's form has no place for, and that says something."""
-    for field in sorted(found.keys() - known):
-        if found[field] is not None:
-            errors.append(FieldError(f"{pointer}/{escape(field)}", f"{model.id} does not take it"))
 
 
 def put_tools(body: dict[str, Any], params: Mapping[str, Any], model: ModelInfo, errors: list[FieldError]) -> None:
@@ -31,7 +21,7 @@ def put_tools(body: dict[str, Any], params: Mapping[str, Any], model: ModelInfo,
         if native is not None:
             tools.append(native)
         elif tool["type"] == "function":
-            refuse_unknown(tool, _TOOL_FIELDS, f"/tools/{index}", model, errors)
+            refuse_unknown(tool, TOOL_FIELDS, f"/tools/{index}", model, errors)
             refuse_unknown(tool["function"], _FUNCTION_FIELDS, f"/tools/{index}/function", model, errors)
             tools.append(tool_of(tool))
         else:

@@ -8,6 +8,8 @@ from typing import Any
 from core.catalogue import ModelInfo
 from core.errors import FieldError
 from core.providers import openai_reasoning
+from core.providers.anthropic_native import ANTHROPIC_BLOCK
+from core.providers.unknown_fields import TOOL_FIELDS, refuse_unknown, refuse_unknown_of_part
 
 PATH = "/responses"
 
@@ -71,6 +73,14 @@ def check(params: Mapping[str, Any], model: ModelInfo) -> list[FieldError]:
         if tool["type"] != "function":
             message = f"{model.id} is asked through /v1/responses: only function tools are translated"
             errors.append(FieldError(f"/tools/{index}/type", message))
+        else:
+            refuse_unknown(tool, TOOL_FIELDS, f"/tools/{index}", model, errors)
+    choice = params.get("tool_choice")
+    if isinstance(choice, dict):
+        if choice["type"] == "custom":
+            message = f"{model.id} is asked through /v1/responses: only function tools are translated"
+            errors.append(FieldError("/tool_choice/type", message))
+        refuse_unknown(choice, frozenset({"type", choice["type"]}), "/tool_choice", model, errors)
     for at, message in enumerate(params["messages"]):
         errors += _check_message(message, f"/messages/{at}", model)
     return errors
@@ -88,6 +98,8 @@ def _check_message(message: Mapping[str, Any], pointer: str, model: ModelInfo) -
     for number, part in enumerate(content if isinstance(content, list) else ()):
         if part["type"] == "input_audio":
             errors.append(FieldError(f"{pointer}/content/{number}/type", f"{through} input_audio"))
+        elif ANTHROPIC_BLOCK not in part:
+            refuse_unknown_of_part(part, f"{pointer}/content/{number}", model, errors)
     for number, call in enumerate(message.get("tool_calls") or ()):
         if call["type"] != "function":
             errors.append(FieldError(f"{pointer}/tool_calls/{number}/type", "only function calls are translated"))

@@ -22,6 +22,10 @@ def pointers(*, open_fields=False, **params):
     }
 
 
+def allowing(*tools):
+    return {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": list(tools)}}
+
+
 @pytest.mark.parametrize(
     "params",
     [
@@ -143,6 +147,12 @@ def test_what_is_valid(params):
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "/tools/0/function/name"),
         ({"tools": [TOOL], "tool_choice": "any"}, "/tool_choice"),
         ({"tool_choice": "auto"}, "/tool_choice"),
+        ({"tools": [TOOL], "tool_choice": allowing("f")}, "/tool_choice/allowed_tools/tools/0"),
+        ({"tools": [TOOL], "tool_choice": allowing(TOOL, TOOL["function"])}, "/tool_choice/allowed_tools/tools/1"),
+        (
+            {"tools": [TOOL], "tool_choice": allowing({"type": "function", "name": "f"})},
+            "/tool_choice/allowed_tools/tools/0",
+        ),
         ({"metadata": {"a": 1}}, "/metadata/a"),
         ({"metadata": {str(n): "" for n in range(17)}}, "/metadata"),
         ({"thinking": {}}, "/thinking"),
@@ -272,11 +282,22 @@ REQUEST = st.fixed_dictionaries(
         **dict.fromkeys(sorted(FIELDS - {"model", "messages", "tools", "tool_choice"}), VALUES),
         "tools": st.just([TOOL]) | VALUES,
         "tool_choice": st.fixed_dictionaries({"type": WORDS}, optional={"allowed_tools": VALUES, "function": VALUES})
+        | st.builds(allowing, VALUES | st.just(TOOL))
+        | st.just({"type": "custom", "custom": {"name": "f"}})
         | VALUES,
         "response_format": st.fixed_dictionaries({"type": WORDS}, optional={"json_schema": VALUES}),
     },
 )
-MODELS = ["gpt-4", "gpt-6-luna", "gpt-9", "claude-sonnet-4-5", "claude-haiku-5-5", "claude-opus-5-5", "claude-9"]
+MODELS = [
+    "gpt-4",
+    "gpt-6-luna",
+    "gpt-5.5-pro",
+    "gpt-9",
+    "claude-sonnet-4-5",
+    "claude-haiku-5-5",
+    "claude-opus-5-5",
+    "claude-9",
+]
 
 
 @given(params=REQUEST, model=st.sampled_from(MODELS))
@@ -288,6 +309,9 @@ def test_nothing_makes_validation_fail_and_what_it_passes_can_be_sent(params, mo
     provider = catalogue.provider_of(model)
     adapter, info = adapter_for(provider), catalogue.find(model)
     refused = adapter.check(params, info)
+    if refused and model == "gpt-5.5-pro":
+        # The way to it has no words for what it refuses, and is not taken with them.
+        return
     if refused and provider == "anthropic":
         with pytest.raises(InvalidInput) as caught:
             adapter.build(params, model)

@@ -24,6 +24,10 @@ PRO = "gpt-5.4-pro"
 ASKED = {"stream_options": {"include_usage": True}, "messages": USER}
 
 
+def user(*parts):
+    return [{"role": "user", "content": list(parts)}]
+
+
 @pytest.mark.parametrize(
     ("model", "params", "path"),
     [
@@ -243,6 +247,17 @@ def test_a_cache_breakpoint_keeps_its_place():
             "/messages/0/content/0/type",
         ),
         ({"messages": [*USER, {"role": "function", "name": "f", "content": "x"}]}, "/messages/1/role"),
+        ({"messages": user({"type": "text", "text": "x", "tone": 1})}, "/messages/0/content/0/tone"),
+        (
+            {"messages": user({"type": "image_url", "image_url": {"url": "https://x/y.png", "crop": 1}})},
+            "/messages/0/content/0/image_url/crop",
+        ),
+        ({"tools": [{**TOOLS[0], "ttl": 1}]}, "/tools/0/ttl"),
+        ({"tools": TOOLS, "tool_choice": {"type": "custom", "custom": {"name": "c"}}}, "/tool_choice/type"),
+        (
+            {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "get_stock"}, "mode": 1}},
+            "/tool_choice/mode",
+        ),
         ({"temperature": 0.2}, "/temperature"),
         ({"reasoning_effort": "none"}, "/reasoning_effort"),
         ({"max_tokens": 200_000}, "/max_tokens"),
