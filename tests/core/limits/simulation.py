@@ -170,8 +170,8 @@ class Simulation:
         self.processes = [self.limiter.feedback]
         self.processes += [Feedback(client, clock=self.clock) for _ in range(processes - 1)]
         self.down = down
-        #: that are asked for at a time
-        self.most_rows = 2000
+        #: that are asked for at a time; each is written and read at every tick
+        self.most_rows = 100
         self.random = random.Random(7)
         self.outcome = Outcome()
         self.left = 0

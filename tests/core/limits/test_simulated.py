@@ -91,7 +91,6 @@ def test_without_headers_429s_find_the_rate(client, kind, retry_after, latency, 
         latency_seconds=latency,
         processes=processes,
     )
-    simulation.most_rows = 100
     # when a batch runs for three and a half minutes
     outcome = simulation.run(10**9, seconds=200)
     # then its limit is used, and few calls were needed to find it
@@ -104,7 +103,6 @@ def test_without_headers_429s_find_the_rate(client, kind, retry_after, latency, 
 def test_a_provider_that_counts_by_the_minute_and_does_not_say_so_is_asked_seldom(client):
     # given a provider that takes nothing more until the next minute begins, and names neither limit nor time
     simulation = Simulation(client, FixedWindow(600), LEARN, headers=False)
-    simulation.most_rows = 100
     # when
     outcome = simulation.run(10**9, seconds=440)
     # then its limit is used, and after the first minutes hardly a call is refused
@@ -127,7 +125,6 @@ def test_without_headers_a_changed_limit_is_found(client, factor, seconds):
     # given a provider whose limit changes after a minute
     provider = TokenBucket(LIMIT, 1)
     simulation = Simulation(client, provider, LEARN, headers=False)
-    simulation.most_rows = 100
     simulation.at(60, lambda: setattr(provider, "per_minute", LIMIT * factor))
     # when the time to find that out has passed
     outcome = simulation.run(10**9, seconds=190)
