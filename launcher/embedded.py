@@ -36,7 +36,8 @@ class EmbeddedServer(ABC):
     port
         Where to listen; None: a free port, kept over restarts of this object.
     fast
-        For tests: nothing waits for the disk, so a power cut would lose data. A SIGKILL loses none.
+        For tests: nothing waits for the disk, so a power cut would lose data. A SIGKILL loses none. Connections are
+        made quickly.
     output
         Where the server's own messages go; None: into `server.log` in the directory.
     """

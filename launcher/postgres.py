@@ -94,7 +94,9 @@ class Postgres(EmbeddedServer):
             f"--pwfile={self.directory / 'password'}", "--no-instructions",
         ]  # fmt: skip
         if self.fast:
-            command.append("--no-sync")
+            # A password of 24 random bytes is not guessed however quickly one is tried: each connection costs 8 ms
+            # of processor time less, on both sides together.
+            command += ["--no-sync", "--set=scram_iterations=1"]
         if self.wal_directory is not None:
             command.append(f"--waldir={self.wal_directory}")
         with open(self.directory / "initdb.log", "wb") as log:

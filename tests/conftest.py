@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a PostgreSQL and a Valkey for each test process, a fresh database for each test."""
+"""Fixtures of all tests: a PostgreSQL and a Valkey for each test process, an empty database for each test."""
 
 from __future__ import annotations
 
@@ -9,23 +9,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 import redis
-from psycopg import sql
 
-from launcher.postgres import DATABASE, Postgres
+from launcher.postgres import Postgres
 from launcher.valkey import Valkey
 from tests import clusters, dealing
+from tests.databases import Databases
 
 if TYPE_CHECKING:
     from launcher.house import House
 
-#: Numbers new databases; never used twice in a test process.
-_numbers = itertools.count(1)
-#: So many databases that tests have left are dropped at a time: each drop waits for what was written since the last.
-_DROPPED_AT_ONCE = 8
-_left: list[str] = []
 #: Databases of the test Valkey are used in pairs: the limiter's and, after it, Dramatiq's.
 _REDIS_PAIRS = 128
 
@@ -76,43 +70,27 @@ def valkey(server_directory: Path) -> Iterator[Valkey]:
 
 
 @pytest.fixture(scope="session")
-def template_database(postgres: Postgres) -> str:
-    """The name of a database that all migrations ran on; others are cloned from it."""
-    name = "template_migrated"
-    _execute(postgres, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(DATABASE)))
-    # Nobody can connect, so that a forgotten connection never stands in the way of a clone.
-    _execute(postgres, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
-    return name
+def databases(postgres: Postgres) -> Databases:
+    """Those of this test process's server."""
+    return Databases(postgres)
 
 
 @pytest.fixture(scope="session")
-def new_database(postgres: Postgres, template_database: str) -> Callable[[], str]:
+def new_database(databases: Databases) -> Callable[[], str]:
     """Makes a migrated, empty database and gives its URL; for fixtures that outlive one test."""
-
-    def make() -> str:
-        name = f"test_{next(_numbers)}"
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        _execute(postgres, statement.format(sql.Identifier(name), sql.Identifier(template_database)))
-        return postgres.url_of(name)
-
-    return make
+    return databases.new
 
 
 @pytest.fixture
-def database_url(postgres: Postgres, new_database: Callable[[], str]) -> Iterator[str]:
-    """A fresh, migrated database, which core.db of this process uses as well while the test runs."""
+def database_url(databases: Databases) -> Iterator[str]:
+    """A migrated, empty database, which core.db of this process uses as well while the test runs."""
     from core import db
 
-    url = new_database()
+    url = databases.lend()
     db.configure(url)
     yield url
     db.configure(None)
-    name = url.rpartition("/")[2]
-    _execute(postgres, _END_CONNECTIONS.format(sql.Literal(name)))
-    _left.append(name)
-    if len(_left) == _DROPPED_AT_ONCE:
-        while _left:
-            _execute(postgres, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(_left.pop())))
+    databases.take_back(url)
 
 
 @pytest.fixture(scope="session")
@@ -158,11 +136,3 @@ def make_house(
     yield make
     for house in houses:
         house.close()
-
-
-_END_CONNECTIONS = sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}")
-
-
-def _execute(server: Postgres, statement: sql.Composed) -> None:
-    with psycopg.connect(server.url_of("postgres"), autocommit=True) as connection:
-        connection.execute(statement)
