@@ -18,6 +18,7 @@ from gunicorn.http import wsgi
 from gunicorn.http.message import HeaderPolicy
 from gunicorn.workers.ggevent import GeventWorker
 
+from core import startup
 from core.sockets import send_all
 
 #: How long a connection may stay without a request while the process stops, in seconds: one that was just opened has
@@ -138,6 +139,10 @@ class Worker(GeventWorker):
         super().__init__(*arguments, **options)
         #: connections that wait for a request
         self._idle: set[_Idle] = set()
+
+    def patch(self) -> None:
+        startup.begin()
+        super().patch()
 
     def init_process(self) -> None:
         self.cfg = _Settled(self.cfg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http
+import threading
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, NoReturn, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import flask
 import flask_smorest
 import flask_swagger_ui
+import gevent
 import marshmallow as ma
 import orjson
 from flask import Flask, Response
@@ -129,9 +131,47 @@ class OpenBlueprint(Blueprint):
 
 
 class Api(flask_smorest.Api):
-    """flask-smorest with problem details as the error of every route."""
+    """flask-smorest with problem details as the error of every route, and a document that is made when it is asked for.
+
+    That takes a third of a second, which a process would be later at its first request.
+    """
 
     ERROR_SCHEMA = ProblemSchema
+
+    def __init__(self, app: Flask) -> None:
+        self._blueprints: list[Blueprint] = []
+        self._lock = threading.Lock()
+        self._document = b""
+        super().__init__(app)
+
+    def register_blueprint(self, blueprint: Blueprint, **options: Any) -> None:
+        """Register its routes now."""
+        self._app.extensions["flask-smorest"]["blp_name_to_api"][blueprint.name] = self
+        self._app.register_blueprint(blueprint, **options)
+        self._blueprints.append(blueprint)
+
+    def document(self) -> bytes:
+        """The OpenAPI document as JSON; call it when all blueprints are registered."""
+        with self._lock:
+            if not self._document:
+                # In a thread of the system: other requests go on meanwhile.
+                self._document = gevent.get_hub().threadpool.apply(self._make_document)
+        return self._document
+
+    def _make_document(self) -> bytes:
+        super()._init_spec()
+        schemes = self.spec.components
+        for name, header in auth.HEADERS.items():
+            schemes.security_scheme(name, {"type": "apiKey", "in": "header", "name": header})
+        operator = {"type": "http", "scheme": "bearer", "description": "The operator's LLM_SERVICE_ADMIN_TOKEN."}
+        schemes.security_scheme("OperatorToken", operator)
+        for blueprint in self._blueprints:
+            blueprint.register_views_in_doc(self, self._app, self.spec, name=blueprint.name, parameters=None)
+            self.spec.tag({"name": blueprint.name, "description": blueprint.description})
+        return orjson.dumps(_with_refusals(self.spec.to_dict()), option=orjson.OPT_INDENT_2)
+
+    def _init_spec(self, **_: Any) -> None:
+        """Not yet."""
 
     def _register_error_handlers(self) -> None:
         """None of its own: app.problems answers errors."""
@@ -159,14 +199,7 @@ def make_api(app: Flask) -> Api:
             "servers": [{"url": "/", "description": "This service"}],
         },
     )
-    api = Api(app)
-    schemes = api.spec.components
-    for name, header in auth.HEADERS.items():
-        schemes.security_scheme(name, {"type": "apiKey", "in": "header", "name": header})
-    schemes.security_scheme(
-        "OperatorToken", {"type": "http", "scheme": "bearer", "description": "The operator's LLM_SERVICE_ADMIN_TOKEN."}
-    )
-    return api
+    return Api(app)
 
 
 #: What any route may answer instead, by status; api.md says what to do about each.
@@ -201,8 +234,7 @@ def _with_refusals(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def register_pages(app: Flask, api: Api) -> None:
-    """/openapi.json and /docs; call it when all blueprints are registered."""
-    document = orjson.dumps(_with_refusals(api.spec.to_dict()), option=orjson.OPT_INDENT_2)
+    """/openapi.json and /docs."""
     pages = flask.Blueprint(
         "docs",
         __name__,
@@ -213,7 +245,7 @@ def register_pages(app: Flask, api: Api) -> None:
 
     @pages.get("/openapi.json")
     def openapi_json() -> Response:
-        return Response(document, mimetype="application/json")
+        return Response(api.document(), mimetype="application/json")
 
     @pages.get("/docs", strict_slashes=False)
     def docs() -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from urllib.parse import urlsplit, urlunsplit
 
-import requests
-
 #: To connect, and between two pieces of the answer. Prometheus itself gives up on a query after QUERY_SECONDS.
 CONNECT_SECONDS, READ_SECONDS, QUERY_SECONDS = 1.0, 3.0, 2.0
 
@@ -40,6 +38,9 @@ def figures(url: str) -> dict[str, float]:
     NoFigures
         It does not answer in time, or not as Prometheus does.
     """
+    # Loaded by those that have an address to ask: it takes a tenth of a second.
+    import requests
+
     parts = urlsplit(url)
     target = urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/api/v1/query"))
     try:

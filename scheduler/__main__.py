@@ -1,8 +1,8 @@
 """`python -m scheduler`: one scheduler process. Several may run; one leads, the others stand by."""
 
-from gevent import monkey
+from core import startup
 
-monkey.patch_all()
+startup.begin()
 
 import logging  # noqa: E402
 import signal  # noqa: E402

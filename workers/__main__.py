@@ -1,8 +1,8 @@
 """`python -m workers`: one worker process. SIGTERM lets running calls finish; a second one does not."""
 
-from gevent import monkey
+from core import startup
 
-monkey.patch_all()
+startup.begin()
 
 import logging  # noqa: E402
 import os  # noqa: E402
