@@ -54,19 +54,17 @@ class Databases:
         self._execute("ALTER DATABASE {} ALLOW_CONNECTIONS false", _TEMPLATE)
 
     def new(self) -> str:
-        """The URL of a database that nobody else has had or will have."""
+        """The URL of a database that nobody has had before."""
         name = f"test_{next(self._numbers)}"
         self._execute("CREATE DATABASE {} TEMPLATE {}", name, _TEMPLATE)
-        return self._server.url_of(name)
+        url = self._server.url_of(name)
+        with psycopg.connect(url) as connection:
+            self._shapes[name] = _shape(connection)
+        return url
 
     def lend(self) -> str:
         """The URL of a database that is like a new one, until `take_back`."""
-        if self._empty:
-            return self._server.url_of(self._empty.pop())
-        url = self.new()
-        with psycopg.connect(url) as connection:
-            self._shapes[_name(url)] = _shape(connection)
-        return url
+        return self._server.url_of(self._empty.pop()) if self._empty else self.new()
 
     def take_back(self, url: str) -> None:
         """End its connections and empty it; if its tables are not as they were, or large, it is dropped."""

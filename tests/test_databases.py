@@ -20,7 +20,7 @@ def _tenants(url: str) -> int:
 
 def test_one_that_was_written_to_is_empty_and_numbers_begin_anew(databases: Databases) -> None:
     # given rows, one of which points at another, and a number taken from a sequence
-    first = databases.lend()
+    first = databases.new()
     _do(first, "INSERT INTO tenant (id, name) VALUES (gen_random_uuid(), 'a')")
     _do(first, "INSERT INTO project (id, tenant_id, name) SELECT gen_random_uuid(), id, 'p' FROM tenant")
     assert _do(first, "SELECT nextval('lane_id_seq')") == [(1,)]
@@ -52,7 +52,7 @@ def test_one_that_was_written_to_is_empty_and_numbers_begin_anew(databases: Data
     ],
 )
 def test_one_whose_tables_changed_or_grew_is_not_lent_again(databases: Databases, change: str) -> None:
-    url = databases.lend()
+    url = databases.new()
     _do(url, change)
     databases.take_back(url)
     other = databases.lend()
