@@ -42,6 +42,10 @@ class Aside(Generic[Name]):
         """True while it is set aside."""
         return bool(self._until) and self._until.get(name, (0.0, 0))[0] > self._clock()
 
+    def names(self) -> list[Name]:
+        """All that is set aside now."""
+        return [name for name in self._until if self.waits(name)]
+
     @contextmanager
     def turn(self, name: Name) -> Iterator[None]:
         """One turn: what goes wrong in it is logged and counted. A store that is away is everybody's, and is raised."""

@@ -5,16 +5,23 @@ Every statement here is safe to run at any time, from several places at once: it
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
 from datetime import datetime
+from uuid import UUID
 
 from psycopg.rows import DictRow
 
 from core import db, failed_calls
+from core.aside import Aside
 from core.dispatch.doorbell import SLICE_ROWS, Slice
 from core.dispatch.record import Ended, record_in
+from core.errors import Unavailable
 from core.settings import settings
 from core.states import FailureReason, RowStatus
+
+log = logging.getLogger(__name__)
 
 #: A row that took so many workers down with it ends as worker_crashed.
 MAX_CRASHES = 3
@@ -27,12 +34,43 @@ OVERDUE_GRACE_SECONDS = 60.0
 STALE_SECONDS = 3.0
 
 
+#: Tenants of whose rows some could not be taken back.
+_aside: Aside[UUID] = Aside("rescue", "rows of tenant")
+
+
 def dead_workers() -> int:
     """Take back the rows of workers whose heartbeat stopped; returns how many rows.
 
     Time during which the database itself was down counts for nobody: a lease is judged only when the database has
     been up for a lease's length.
     """
+    return _together_or_apart(_dead_workers)
+
+
+def _together_or_apart(rescue: Callable[[UUID | None], int]) -> int:
+    """Rescue all tenants' rows at once, or tenant by tenant if something about one tenant's does not let it."""
+    try:
+        return rescue(None)
+    except Unavailable:
+        raise
+    except Exception as error:
+        log.warning("rows are taken back tenant by tenant: together they could not be (%s)", type(error).__name__)
+    with db.connection() as connection:
+        tenants = connection.execute("SELECT DISTINCT tenant_id FROM lease WHERE worker_id IS NOT NULL").fetchall()
+    rescued = 0
+    for row in tenants:
+        if not _aside.waits(row["tenant_id"]):
+            with _aside.turn(row["tenant_id"]):
+                rescued += rescue(row["tenant_id"])
+    return rescued
+
+
+def _whose(tenant_id: UUID | None) -> dict[str, object]:
+    """Values of `_WHOSE`."""
+    return {"tenant": tenant_id, "aside": _aside.names()}
+
+
+def _dead_workers(tenant_id: UUID | None) -> int:
     with db.connection() as connection:
         asked = time.monotonic()
         rows = connection.execute(_DEAD, {"lease": settings().worker_lease_seconds}).fetchall()
@@ -41,8 +79,9 @@ def dead_workers() -> int:
         dead = [row["id"] for row in rows]
         if not dead:
             return 0
-        back = connection.execute(_TAKE_BACK, {"dead": dead, "max_crashes": MAX_CRASHES}).fetchall()
-        connection.execute("DELETE FROM worker WHERE id = ANY(%s)", (dead,))
+        values = {"dead": dead, "max_crashes": MAX_CRASHES, **_whose(tenant_id)}
+        back = connection.execute(_TAKE_BACK, values).fetchall()
+        connection.execute(_DELETE_DEAD, values)
         _give_up(connection, back)
     return len(back)
 
@@ -54,10 +93,15 @@ def overdue_calls() -> int:
     `dead_workers`, time in which the database did not answer counts for nobody: a call that ended meanwhile is recorded
     first.
     """
+    return _together_or_apart(_overdue_calls)
+
+
+def _overdue_calls(tenant_id: UUID | None) -> int:
     values = {
         "deadline": settings().call_timeout_seconds + OVERDUE_GRACE_SECONDS,
         "lease": settings().worker_lease_seconds,
         "max_crashes": MAX_CRASHES,
+        **_whose(tenant_id),
     }
     with db.connection() as connection:
         asked = time.monotonic()
@@ -135,13 +179,18 @@ RETURNING lease.completion_id, lease.fence, lease.created_at, lease.batch_id, le
     (SELECT p.on_unknown_outcome = 'fail' FROM batch b JOIN project p ON p.id = b.project_id
      WHERE b.id = lease.batch_id) AS fail_unknown
 """
-_TAKE_BACK = f"UPDATE lease SET {_BACK} WHERE worker_id = ANY(%(dead)s) {_BACK_RETURNING}"  # noqa: S608
-_OVERDUE = """
+_WHOSE = "lease.tenant_id <> ALL(%(aside)s) AND (%(tenant)s::uuid IS NULL OR lease.tenant_id = %(tenant)s)"
+_TAKE_BACK = f"UPDATE lease SET {_BACK} WHERE worker_id = ANY(%(dead)s) AND {_WHOSE} {_BACK_RETURNING}"  # noqa: S608
+# (what could not be taken back is still its own)
+_DELETE_DEAD = """
+DELETE FROM worker WHERE id = ANY(%(dead)s) AND NOT EXISTS (SELECT FROM lease WHERE lease.worker_id = worker.id)
+"""
+_OVERDUE = f"""
 SELECT completion_id, fence FROM lease
-WHERE pg_postmaster_start_time() < now() - make_interval(secs => %(lease)s)
+WHERE {_WHOSE} AND pg_postmaster_start_time() < now() - make_interval(secs => %(lease)s)
   AND (call_started_at < now() - make_interval(secs => %(deadline)s)
        OR (call_started_at IS NOT NULL AND NOT EXISTS (SELECT FROM worker WHERE worker.id = lease.worker_id)))
-"""
+"""  # noqa: S608 (an expression of ours)
 _TAKE_BACK_OVERDUE = f"""
 UPDATE lease SET {_BACK} FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS overdue (id, of_fence)
 WHERE completion_id = overdue.id AND fence = overdue.of_fence AND call_started_at IS NOT NULL {_BACK_RETURNING}

@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 
 from core import db
+from core.aside import Aside
 from core.batches import control
 from core.dispatch import pauses, rescue, sweep, workers
 from core.dispatch.record import Again, record
@@ -270,6 +271,41 @@ def test_who_is_dead_is_not_believed_of_a_database_that_stood_still(monkeypatch:
     # then: it counts when the answer comes at once
     monkeypatch.setattr(rescue, "STALE_SECONDS", 5.0)
     assert (found, rescue.dead_workers()) == ([0], 1)
+
+
+@pytest.mark.parametrize("how", ["worker", "deadline"])
+def test_a_row_that_cannot_be_given_up_does_not_keep_those_of_others_from_their_rescue(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    # given: two tenants' rows in the hands of one worker, of which the database does not let the first one's end
+    monkeypatch.setattr(rescue, "_aside", Aside("rescue", "rows of tenant"))
+    bad, good = World(on_unknown_outcome="fail"), World()
+    bad_id = bad.submit(1)
+    good.submit(1)
+    good.run()
+    execute("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION $$no$$; END'")
+    execute(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON completion FOR EACH ROW"
+        f" WHEN (NEW.batch_id = '{bad_id}') EXECUTE FUNCTION refuse()"
+    )
+    monkeypatch.setattr(settings(), "worker_lease_seconds", 0.0)
+    if how == "worker":
+        execute("UPDATE worker SET lease_expires_at = now() - interval '1 s', draining = true")
+        rescued = rescue.dead_workers
+    else:
+        execute("UPDATE lease SET call_started_at = now() - interval '1 hour'")
+        rescued = rescue.overdue_calls
+    # when
+    assert rescued() == 1
+    # then: the other one's stays where it was, is set aside, and is not forgotten
+    held = {row["tenant_id"]: row["worker_id"] for row in leases()}
+    assert held == {bad.principal.tenant_id: good.worker_id, good.principal.tenant_id: None}
+    assert rescued() == 0
+    execute("DROP TRIGGER refuse ON completion")
+    rescue._aside._until.clear()
+    assert rescued() == 1
+    assert statuses(bad_id) == {"failed": 1}
+    assert {row["tenant_id"] for row in leases()} == {good.principal.tenant_id}
 
 
 def _call_begun(seconds_ago: float) -> World:
