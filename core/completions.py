@@ -18,7 +18,7 @@ from core import budgets, catalogue, connections, db, feedback, limits, metrics_
 from core import params as parameters
 from core.call import Priced, call, priced
 from core.dispatch import live
-from core.errors import InvalidInput, NotFound, OverLimit, ProviderFailed
+from core.errors import InvalidInput, NotFound, OverLimit, ProviderFailed, Unavailable
 from core.failed_calls import FailedCall, documents
 from core.limits import LimitKey
 from core.loaded_connections import LoadedConnection
@@ -109,10 +109,12 @@ class Attempts(Generic[Answer]):
             until = deadline if route is self._routes[-1] else deadline - left * (1 - SHARE_OF_FIRST)
             try:
                 self._try(self.current, make, until)
-            except OverLimit:
-                if route is self._routes[-1] and decided is None:
-                    raise
-                continue
+            except (OverLimit, Unavailable) as error:
+                if self.current.outcome is None:
+                    if decided is None and (route is self._routes[-1] or isinstance(error, Unavailable)):
+                        raise
+                    continue
+                # There was no room for another try: the failure of the last one is what is logged and heard of.
             decided = self.current
             if not isinstance(decided.outcome, Failure) or decided.outcome.reason not in _FALL_BACK:
                 break
@@ -138,7 +140,12 @@ class Attempts(Generic[Answer]):
         while True:
             attempt.calls += 1
             started_at = time.time()
-            outcome = make(connection, route, deadline)
+            try:
+                outcome = make(connection, route, deadline)
+            except (OverLimit, Unavailable):
+                # The call was not made.
+                attempt.calls -= 1
+                raise
             if not isinstance(outcome, Failure):
                 attempt.outcome = outcome
                 return

@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 import pytest
 
-from core import completions, connections, crypto, db, identity, mappings, streaming
+from core import completions, connections, crypto, db, identity, limits, mappings, streaming
 from core.dispatch import live
 from core.egress import pool
-from core.errors import InvalidInput, ProviderFailed
+from core.errors import InvalidInput, OverLimit, ProviderFailed, Unavailable
 from core.identity import Principal
 from core.settings import settings
 from core.streaming import CallerGone
@@ -117,6 +117,34 @@ def test_what_is_transient_is_tried_again(principal: Principal, simulator: Simul
         ("gpt-4o-mini", "provider_error", 500)
     ] * 2
     assert calls[0]["started_at"] < calls[0]["ended_at"] < calls[1]["started_at"]
+
+
+@pytest.mark.parametrize("nothing_left", [OverLimit("no room", 60.0), Unavailable()])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_failed_call_is_logged_though_there_is_no_room_for_the_next(
+    principal: Principal,
+    simulator: SimulatorHandle,
+    monkeypatch: pytest.MonkeyPatch,
+    nothing_left: Exception,
+    streamed: bool,
+) -> None:
+    # given: a call that fails, and limits that have no room for another try
+    simulator.config(faults=[{"kind": "500", "count": 1}])
+    allowed = iter([limits.acquire])
+
+    def acquire(*given: Any, **options: Any) -> limits.Permit:
+        for real in allowed:
+            return real(*given, **options)
+        raise nothing_left
+
+    monkeypatch.setattr(limits, "acquire", acquire)
+    # when
+    with pytest.raises(ProviderFailed):
+        b"".join(stream(principal)) if streamed else complete(principal)
+    # then
+    logged = row()
+    assert (logged["status"], logged["attempts"], logged["provider_status"]) == ("failed", 1, 500)
+    assert logged["failed_attempts"] is None
 
 
 def test_the_last_failure_is_what_the_caller_hears(principal: Principal, simulator: SimulatorHandle) -> None:
