@@ -28,6 +28,7 @@ from core.limits import LimitKey
 from core.providers.types import Failure, Success
 from core.settings import settings
 from core.states import Action, FailureReason
+from workers.runners import Runners
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ _PROBE_SECONDS, _IDLE_PROBE_SECONDS = 0.01, 0.2
 KEYLESS_SECONDS = 30.0
 #: Lanes whose outcomes are written at once.
 _FLUSHES = 2
+#: Greenlets kept for the rows to come: as many as are busy at once where calls are short.
+_IDLE_RUNNERS = 256
 #: Batches that were stopped lately, of which no row is sent any more.
 _STOPPED_REMEMBERED = 10_000
 
@@ -56,6 +59,7 @@ class Executor:
         self._lag = 0.0
         self._stopped: set[UUID] = set()
         self._stopped_order: deque[UUID] = deque()
+        self._runners: Runners[Started] = Runners(lambda row: self._run(row), keep=_IDLE_RUNNERS)
         self._recorder: Recorder[Ended | Again] = Recorder(
             self._write,
             key=lambda outcome: outcome.id >> BLOCK_BITS,
@@ -105,7 +109,7 @@ class Executor:
             for row in started:
                 if self.worker_id == life:
                     self.in_hand[row.id] = row.fence
-                    gevent.spawn(self._run, row)
+                    self._runners.start(row)
                 else:
                     self._recorder.put(Again(id=row.id, fence=row.fence, delay_seconds=0.0, attempts=0, strike=False))
         finally:
