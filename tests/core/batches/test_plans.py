@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from core import db, partitions
-from core.batches import control, ingest, results
+from core.batches import control, ingest, read, results
 from core.file_batches.parts import Part
 from core.file_batches.views import page_of
 from core.ids import BLOCK_BITS
@@ -94,3 +94,26 @@ def test_new_ids_are_looked_up_one_by_one_however_many_came_before(world: World)
     # when and then
     few, many = blocks(world.submit(ROWS // 6)), blocks(world.submit(ROWS))
     assert many < 1.5 * few, (few, many)
+
+
+@pytest.mark.parametrize("status", ["pending", "processing", "paused"])
+def test_batches_that_run_are_found_past_all_that_have_ended(world: World, status: str) -> None:
+    # given: one that runs, behind those that have ended since
+    batch_id = world.submit(1)
+    execute("UPDATE batch SET status = %s WHERE id = %s", (status, batch_id))
+    given = {"tenant": world.principal.tenant_id, "project": world.principal.project_id, "status": status, "limit": 21}
+
+    def blocks(ended: int) -> int:
+        execute(
+            "INSERT INTO batch (id, tenant_id, project_id, created_at, status, processing, expires_at, ended_at, total)"
+            " SELECT gen_random_uuid(), tenant_id, project_id, now(), 'completed', processing, expires_at, now(), 1"
+            " FROM batch, generate_series(1, %s) WHERE batch.id = %s",
+            (ended, batch_id),
+        )
+        execute("ANALYZE batch")
+        _blocks(read.page_sql(status, False), given)
+        return _blocks(read.page_sql(status, False), given)
+
+    # when and then
+    few, many = blocks(100), blocks(ROWS)
+    assert many < 1.5 * few + 20, (few, many)
