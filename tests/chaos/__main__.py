@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import sys
 import tempfile
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +52,7 @@ def main(arguments: list[str]) -> int:
                 ground.start(120)
             weather = asked.weather or rng.choice(list(WEATHERS))
             trial = Trial(ground, seed, faults, asked.rows, weather, down_seconds=asked.down)
-            try:
-                found.append(trial.run())
-            except Exception:
-                broken = f"the trial itself failed: {traceback.format_exc()}"
-                found.append(Report(seed, [fault.name for fault in faults], weather, asked.rows, [broken]))
-            print("  ".join(reports.line(found[-1])), *found[-1].violations, sep="\n    ", flush=True)
+            found.append(reports.of(trial, [fault.name for fault in faults]))
             if found[-1].violations:
                 # What is broken stays broken for whoever looks at it; the next trial begins anew.
                 ground.close()
@@ -69,13 +62,7 @@ def main(arguments: list[str]) -> int:
             ground.close()
         if asked.report is not None:
             reports.write(found, asked.report)
-    failed = [report for report in found if report.violations]
-    print(f"\n{reports.table(found)}\n\n{len(found)} trials, {len(failed)} with violations")
-    if not failed:
-        shutil.rmtree(directory, ignore_errors=True)
-        return 0
-    print(f"logs: {directory}")
-    return 1
+    return reports.conclude(found, directory)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import json
+import shutil
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.chaos.trial import Report
+from tests.chaos.trial import Report, Trial
 
 HEAD = ("seed", "faults", "weather", "rows", "calls", "paid", "unknown", "settled", "took", "")
+
+
+def of(trial: Trial, faults: Sequence[str]) -> Report:
+    """What a trial found, printed as soon as it is over. That the trial itself failed is a violation."""
+    try:
+        found = trial.run()
+    except Exception:
+        broken = f"the trial itself failed: {traceback.format_exc()}"
+        found = Report(trial.seed, list(faults), trial.weather, trial.rows, [broken])
+    print("  ".join(line(found)), *found.violations, sep="\n    ", flush=True)
+    return found
+
+
+def conclude(reports: Sequence[Report], directory: Path) -> int:
+    """Print what all trials found; the exit status. The directory with their logs is kept if anything did not hold."""
+    failed = [report for report in reports if report.violations]
+    print(f"\n{table(reports)}\n\n{len(reports)} trials, {len(failed)} with violations")
+    if not failed:
+        shutil.rmtree(directory, ignore_errors=True)
+        return 0
+    print(f"logs: {directory}")
+    return 1
 
 
 def write(reports: Sequence[Report], file: Path) -> None:
