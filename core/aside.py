@@ -56,7 +56,7 @@ class Aside(Generic[Name]):
         except Exception:
             now = self._clock()
             failures = self._until.get(name, (0.0, 0))[1] + 1
-            seconds = min(MOST_SECONDS, FIRST_SECONDS * 2 ** (failures - 1))
+            seconds = min(MOST_SECONDS, FIRST_SECONDS * 2 ** min(failures - 1, 10))
             # (those that ended meanwhile have no further turn)
             self._until = {other: held for other, held in self._until.items() if held[0] > now - MOST_SECONDS}
             self._until[name] = now + seconds, failures

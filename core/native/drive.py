@@ -69,7 +69,7 @@ def drive(shard_id: UUID, fence: int, *, stopping: Callable[[], bool]) -> None:
 
 def _backoff(shard: Shard, problem: RemoteProblem | None = None) -> float:
     hint = (problem.failure.retry_after_seconds or 0.0) if problem is not None else 0.0
-    return max(min(RETRY * 2**shard.failures, RETRY_MOST) * pace(), min(hint, 3600.0))
+    return max(min(RETRY * 2 ** min(shard.failures, 10), RETRY_MOST) * pace(), min(hint, 3600.0))
 
 
 class _Step(Step):

@@ -38,6 +38,16 @@ def test_one_that_fails_waits_longer_each_time_and_the_others_do_not() -> None:
     assert waited == [1, 2, 4, 8, 16, 32, MOST_SECONDS, MOST_SECONDS, MOST_SECONDS]
 
 
+def test_what_fails_for_days_goes_on_being_set_aside() -> None:
+    clock = Clock()
+    aside: Aside[str] = Aside("dispatch", "lane", clock)
+    for _ in range(1100):
+        fails(aside, "bad")
+        clock.now += MOST_SECONDS
+    fails(aside, "bad")
+    assert aside.waits("bad")
+
+
 def test_a_good_turn_forgets_the_failures() -> None:
     clock = Clock()
     aside: Aside[str] = Aside("dispatch", "lane", clock)

@@ -506,3 +506,21 @@ def test_no_lock_is_waited_for_to_wake_other_shards(world: NativeWorld, provider
             shards.wake_waiting(connection, held)
         except psycopg.errors.LockNotAvailable:
             pytest.fail("waited for another shard's lock")
+
+
+def test_a_provider_that_is_away_for_days_is_asked_on(world: NativeWorld, provider: Provider) -> None:
+    # given: a shard at its provider, of which more looks have failed than twice as long each time could be counted for
+    batch_id = world.submit_native()
+    world.gather()
+    world.step()
+    execute("UPDATE native_shard SET failures = 1100")
+    # when
+    provider.before["get"] = lost()
+    world.step()
+    # then: its hold is given up, as after any failure, and it goes on when the provider is back
+    assert [(shard["failures"], shard["lease_expires_at"]) for shard in all_shards()] == [(1101, None)]
+    (made,) = provider.working
+    provider.end(made)
+    while batch_row(batch_id)["ended_at"] is None:
+        assert world.step()
+    assert statuses(batch_id) == {"succeeded": 4}
