@@ -97,9 +97,9 @@ def _routes(principal: Principal, params: dict[str, Any]) -> list[Route]:
     name = params["model"]
     routes = project_routes.of(principal)
     found = [routes.route(name), *routes.fallbacks(name)]
-    able = [route for route in found if not asked.check(route.provider)]
+    able = [route for route in found if not asked.check(route.provider, route.model)]
     if not able:
-        raise InvalidInput(asked.check(found[0].provider))
+        raise InvalidInput(asked.check(found[0].provider, found[0].model))
     return able
 
 

@@ -188,7 +188,7 @@ class Reader:
                 wrong.append(FieldError("/model", found))
         elif not wrong:
             to, model = found
-            wrong = embeddings.check(to.provider) if embedding else adapter_for(to.provider).check(row, model)
+            wrong = embeddings.check(to.provider, to.model) if embedding else adapter_for(to.provider).check(row, model)
             if not wrong and not bad_id:
                 estimate_in, estimate_out = (
                     (embeddings.estimate(row, model), 0) if embedding else tokens.estimate(row, model)

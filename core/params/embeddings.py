@@ -36,9 +36,11 @@ def validate(params: Mapping[str, Any]) -> list[FieldError]:
     return wrong + _check_input(params.get("input"))
 
 
-def check(provider: str) -> list[FieldError]:
-    """An error if a provider has no embeddings."""
-    return [FieldError("/model", f"{provider} has no embeddings")] if provider == ProviderType.ANTHROPIC else []
+def check(provider: str, model: str) -> list[FieldError]:
+    """An error if the provider of a model has no embeddings."""
+    if provider != ProviderType.ANTHROPIC:
+        return []
+    return [FieldError("/model", f"{model[:100]} gives no embeddings: {provider} has no embeddings")]
 
 
 def estimate(params: Mapping[str, Any], model: ModelInfo) -> int:

@@ -110,7 +110,7 @@ def test_streams_that_are_left_end_alone(service: House, caller: Client, model: 
     # The package takes its time over the first stream, which must not be the time of the others.
     talk(service.client, lambda client: read(client, 9))
     seen.clear()
-    service.simulator.config(stream={"chunks": 40, "interval": 0.05}, tokens={"output": 20})
+    service.simulator.config(stream={"chunks": 24, "interval": 0.05}, tokens={"output": 12})
     ends = talk(caller, some_leave)
 
     expected = asyncio.CancelledError if leave == "cancelled" else type(None)
