@@ -14,9 +14,10 @@ from app.retry_hints import retry_hints
 from app.telemetry import request_id
 from core import errors
 from core.idempotency import KeyInUse
-from core.providers.from_anthropic_errors import error_object
+from core.providers.from_anthropic_errors import TYPES, error_object
 from core.providers.from_anthropic_errors import status_of as status_of_failure
 from core.providers.from_anthropic_stream import error_event
+from core.states import ProviderType
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,11 @@ def _message(error: errors.ServiceError) -> str:
 
 
 def _details(error: errors.ServiceError) -> dict[str, Any] | None:
-    """What tells the package's tool runner to send whole conversations: nothing is kept here between two requests."""
+    """What callers decide by beside status and type: Claude's own cause, and for the package's tool runner that it has
+    to send whole conversations, for nothing is kept here between two requests."""
+    if isinstance(error, errors.ProviderFailed):
+        own = error.provider == ProviderType.ANTHROPIC and error.provider_code not in (None, *TYPES.values())
+        return {"error_code": error.provider_code} if own else None
     if isinstance(error, errors.InvalidInput) and any(found.pointer == "/thread" for found in error.errors):
         return {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
     return None

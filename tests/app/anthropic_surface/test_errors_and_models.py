@@ -81,6 +81,42 @@ def test_what_a_provider_fails_with(
     assert ("retry-after" in failed.value.response.headers) is (kind == "429")
 
 
+@pytest.mark.parametrize("model", ["claude-haiku-4-5", "gpt-4o-mini"])
+@pytest.mark.parametrize(
+    ("kind", "expected", "type_", "cause"),
+    [
+        ("400", anthropic.BadRequestError, "invalid_request_error", None),
+        ("402", anthropic.APIStatusError, "billing_error", None),
+        ("403", anthropic.PermissionDeniedError, "permission_error", None),
+        ("404", anthropic.NotFoundError, "not_found_error", None),
+        ("413", anthropic.APIStatusError, "request_too_large", None),
+        ("422", anthropic.BadRequestError, "invalid_request_error", None),
+        ("quota", anthropic.APIStatusError, "billing_error", "enforced_spend_limit_reached"),
+        ("context_length", anthropic.BadRequestError, "invalid_request_error", None),
+    ],
+)
+def test_what_a_provider_refuses_for_good(
+    claude: anthropic.Anthropic,
+    service: House,
+    model: str,
+    kind: str,
+    expected: type[anthropic.APIStatusError],
+    type_: str,
+    cause: str | None,
+) -> None:
+    # Given a project of its own, for some of these stop a connection
+    caller = service.new_client()
+    service.simulator.config(faults=[{"kind": kind}])
+    # When the package, which tries again what may pass, asks
+    with pytest.raises(expected) as refused:
+        claude.with_options(api_key=caller.token).messages.create(model=model, **ask())
+    # Then it is told so once, with Claude's own cause
+    assert refused.value.type == type_
+    assert refused.value.error_code == (cause if model.startswith("claude") else None)
+    assert refused.value.response.headers["x-should-retry"] == "false"
+    assert service.simulator.ledger()["calls"] == 1
+
+
 def test_the_package_tries_again_and_is_answered(claude: anthropic.Anthropic, service: House) -> None:
     # Given a provider that is overloaded until this service has given up once
     service.simulator.config(faults=[{"kind": "529", "model": "claude-sonnet-4-6", "count": 3}])

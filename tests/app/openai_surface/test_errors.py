@@ -108,6 +108,30 @@ def test_openais_own_refusal_keeps_its_field_and_its_code(house: House, patient:
 
 
 @either_vendor
+@pytest.mark.parametrize(
+    ("kind", "error", "code"),
+    [
+        ("402", openai.RateLimitError, "insufficient_quota"),
+        ("403", openai.PermissionDeniedError, "permission_denied"),
+        ("422", openai.BadRequestError, None),
+        ("context_length", openai.BadRequestError, "context_length_exceeded"),
+        ("quota", openai.RateLimitError, "insufficient_quota"),
+    ],
+)
+def test_what_a_provider_refuses_for_good(
+    house: House, client: openai.OpenAI, model: str, kind: str, error: type[openai.APIStatusError], code: str | None
+) -> None:
+    house.simulator.config(faults=[{"kind": kind}])
+
+    # The package tries again what may pass; this it is told once.
+    with pytest.raises(error) as caught:
+        client.chat.completions.create(model=model, messages=HELLO)
+
+    assert caught.value.code == code
+    assert house.simulator.ledger()["calls"] == 1
+
+
+@either_vendor
 def test_a_body_that_is_too_large_for_the_provider(house: House, patient: openai.OpenAI, model: str) -> None:
     house.simulator.config(faults=[{"kind": "413"}])
 
