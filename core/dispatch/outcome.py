@@ -9,7 +9,7 @@ from core import metrics_dispatch
 from core.call import priced
 from core.dispatch.record import Again, Ended
 from core.dispatch.start import Started
-from core.ids import new_id, public
+from core.ids import new_public
 from core.loaded_connections import LoadedConnection
 from core.providers.types import Failure, Success
 from core.retry import decide
@@ -35,7 +35,7 @@ def answered(
     attempts : calls made, this one included.
     batch : the provider's batch API gave the answer.
     """
-    request_id = public("req", new_id())
+    request_id = new_public("req")
     price = priced(success, connection, request_id=request_id, batch=batch)
     return Ended(
         id=row_id,

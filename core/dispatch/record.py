@@ -151,9 +151,12 @@ Won = dict[int, DictRow]
 
 def _end_rows(connection: db.RawConnection, ended: Sequence[Ended]) -> Won:
     """Delete the leases and update the rows."""
-    by_partition: dict[str, list[Ended]] = {}
+    by_time: dict[datetime, list[Ended]] = {}
     for row in ended:
-        by_partition.setdefault(partitions.holding(connection, "completion", row.created_at), []).append(row)
+        by_time.setdefault(row.created_at, []).append(row)
+    by_partition: dict[str, list[Ended]] = {}
+    for created_at, rows in by_time.items():
+        by_partition.setdefault(partitions.holding(connection, "completion", created_at), []).extend(rows)
     won: Won = {}
     for partition in sorted(by_partition):
         won |= _end_rows_of(connection, partition, by_partition[partition])
@@ -195,12 +198,14 @@ def _store_answers(
 ) -> None:
     answers = [(row, row.response) for row in ended if row.response is not None and row.id in won]
     if answers:
+        times = {created_at: created_at.isoformat() for created_at in {row.created_at for row, _ in answers}}
+        tenants = {lane_id: str(lane.tenant_id) for lane_id, lane in facts.items()}
         connection.execute(
             _ANSWERS,
             {
                 "ids": numbers([row.id for row, _ in answers]),
-                "times": texts([row.created_at.isoformat() for row, _ in answers]),
-                "tenants": texts([str(facts[row.id >> BLOCK_BITS].tenant_id) for row, _ in answers]),
+                "times": texts([times[row.created_at] for row, _ in answers]),
+                "tenants": texts([tenants[row.id >> BLOCK_BITS] for row, _ in answers]),
                 "bodies": Documents([response for _, response in answers]),
             },
         )

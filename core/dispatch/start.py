@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from psycopg.rows import args_row
@@ -15,12 +16,10 @@ from core import db, pg_arrays
 class Started:
     """A row that this worker must now call and end."""
 
+    created_at: datetime
     id: int
     fence: int
-    created_at: datetime
     batch_id: UUID
-    tenant_id: UUID
-    project_id: UUID
     connection_id: UUID
     provider: str
     model: str
@@ -43,7 +42,8 @@ def start(worker_id: UUID, created_at: datetime, rows: list[tuple[int, int]]) ->
     taken for dead. `call_started_at` is committed when this returns, so that a crash from here on is known to leave
     an unknown outcome.
     """
-    with db.single_statement() as connection, connection.cursor(row_factory=args_row(Started)) as cursor:
+    row = args_row(partial(Started, created_at))
+    with db.single_statement() as connection, connection.cursor(row_factory=row) as cursor:
         return cursor.execute(
             _START,
             {
@@ -55,7 +55,7 @@ def start(worker_id: UUID, created_at: datetime, rows: list[tuple[int, int]]) ->
         ).fetchall()
 
 
-# The columns stand in the order of Started's fields.
+# The columns stand in the order of Started's fields, after the time that all rows of a slice have in common.
 _START = """
 WITH mine AS (
     UPDATE lease SET call_started_at = now(), worker_id = %(worker)s
@@ -64,14 +64,13 @@ WITH mine AS (
       AND lease.rung_at IS NOT NULL AND lease.call_started_at IS NULL
       AND batch.id = lease.batch_id AND batch.status = 'processing'
       AND EXISTS (SELECT FROM worker WHERE id = %(worker)s AND lease_expires_at > now())
-    RETURNING lease.completion_id AS id, lease.fence, lease.batch_id, lease.tenant_id, lease.connection_id,
+    RETURNING lease.completion_id AS id, lease.fence, lease.batch_id, lease.connection_id,
               lease.attempts, lease.strikes, lease.estimated_input_tokens AS estimated_input,
               lease.estimated_output_tokens AS estimated_output, lease.lane_id,
               extract(epoch FROM now() - lease.rung_at)::float8 AS rung_seconds
 )
-SELECT mine.id, mine.fence, request.created_at, mine.batch_id, mine.tenant_id, lane.project_id, mine.connection_id,
-       lane.provider, lane.model, request.body, mine.attempts, mine.strikes, mine.estimated_input,
-       mine.estimated_output, mine.rung_seconds
+SELECT mine.id, mine.fence, mine.batch_id, mine.connection_id, lane.provider, lane.model, request.body,
+       mine.attempts, mine.strikes, mine.estimated_input, mine.estimated_output, mine.rung_seconds
 FROM mine
 JOIN lane ON lane.id = mine.lane_id
 JOIN completion_request request ON request.completion_id = mine.id AND request.created_at = %(created_at)s

@@ -25,9 +25,9 @@ def outcome(row):
 
 executor._outcome = outcome
 rows = [
-    Started(id=n, fence=1, created_at=datetime.now(UTC), batch_id=uuid.UUID(int=n), tenant_id=uuid.uuid4(),
-            project_id=uuid.uuid4(), connection_id=uuid.uuid4(), provider="openai", model="gpt-4o-mini",
-            body="the prompt of a tenant", attempts=0, strikes=0, estimated_input=1, estimated_output=1)
+    Started(id=n, fence=1, created_at=datetime.now(UTC), batch_id=uuid.UUID(int=n), connection_id=uuid.uuid4(),
+            provider="openai", model="gpt-4o-mini", body="the prompt of a tenant",
+            attempts=0, strikes=0, estimated_input=1, estimated_output=1)
     for n in (1, 2)
 ]
 gevent.joinall([gevent.spawn(executor._run, row) for row in rows])

@@ -25,7 +25,7 @@ from workers.execute import KEYLESS_SECONDS, Executor
 
 
 def started() -> Started:
-    ids = {name: new_id() for name in ("batch_id", "tenant_id", "project_id", "connection_id")}
+    ids = {name: new_id() for name in ("batch_id", "connection_id")}
     return Started(
         id=7,
         fence=3,
