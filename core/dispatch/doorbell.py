@@ -19,6 +19,7 @@ import redis
 from dramatiq.brokers.redis import RedisBroker
 
 from core.dispatch.listener import Listener
+from core.redis_connection import LightConnection
 from core.settings import settings
 
 EXECUTE_SLICE = "execute_slice"
@@ -75,7 +76,12 @@ def make_broker() -> DoorbellBroker:
     No automatic repetition of commands, because a lost reply to an enqueue would ring twice for nothing.
     """
     pool = redis.BlockingConnectionPool.from_url(
-        settings().broker_url, max_connections=64, timeout=5, socket_timeout=10, socket_connect_timeout=5
+        settings().broker_url,
+        connection_class=LightConnection,
+        max_connections=64,
+        timeout=5,
+        socket_timeout=10,
+        socket_connect_timeout=5,
     )
     broker = DoorbellBroker(
         client=redis.Redis(connection_pool=pool),

@@ -17,6 +17,7 @@ from redis.retry import Retry
 from core.limits.limiter import Limiter, Permit
 from core.limits.types import REQUESTS_KIND, TOKEN_KINDS, Configured, Grant, LimitKey, Meter, Quota, family
 from core.providers.types import LimitReading, Usage
+from core.redis_connection import LightConnection
 from core.settings import settings
 
 __all__ = [
@@ -67,6 +68,7 @@ def client(url: str) -> redis.Redis:
     # connection that died idle; if it was only the reply that was lost, a little of the limit goes unused.
     pool = redis.BlockingConnectionPool.from_url(
         url,
+        connection_class=LightConnection,
         max_connections=_CONNECTIONS,
         timeout=_TIMEOUT_SECONDS,
         socket_timeout=_TIMEOUT_SECONDS,
