@@ -134,6 +134,8 @@ class Postgres(EmbeddedServer):
             "autovacuum_vacuum_cost_delay": "0",
             "log_line_prefix": "",
             "log_min_messages": "warning",
+            # The details of an error quote rows: prompts and answers.
+            "log_error_verbosity": "terse",
             "log_checkpoints": "off",
             "log_timezone": "UTC",
             "timezone": "UTC",

@@ -23,6 +23,7 @@ from core.ids import public
 from core.logbook import read, search
 from core.providers.types import Failure
 from core.states import FailureReason
+from launcher.postgres import Postgres
 from tests.app.logged import Project, count, write_live
 from tests.core.dispatch.world import execute, failed, succeeded
 
@@ -72,7 +73,7 @@ def test_a_live_completion_is_logged_with_all_that_is_known(client: FlaskClient,
 
 
 def test_a_completion_that_cannot_be_stored_is_logged_without_its_bodies(
-    client: FlaskClient, project: Project, caplog: pytest.LogCaptureFixture
+    client: FlaskClient, project: Project, caplog: pytest.LogCaptureFixture, postgres: Postgres
 ) -> None:
     # given: an answer with a character that no text of the database holds, among others
     live._next = live.BLOCK_SIZE
@@ -91,6 +92,9 @@ def test_a_completion_that_cannot_be_stored_is_logged_without_its_bodies(
     # and what the server quotes of a row is in no log
     assert "could not record" in caplog.text
     assert "canary" not in caplog.text
+    servers = (postgres.directory / "server.log").read_text(errors="replace")
+    assert "unsupported Unicode escape sequence" in servers
+    assert "canary-of-an-answer" not in servers
 
 
 def test_a_process_that_stops_writes_its_last_completions_first(
