@@ -106,6 +106,32 @@ def test_tools(claude: anthropic.Anthropic, model: str, streamed: bool) -> None:
     assert answer.content[-1].type == "text"
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_conversation_goes_through_the_models_of_both_vendors(
+    claude: anthropic.Anthropic, service: House, streamed: bool
+) -> None:
+    # Given models that think, each in its vendor's way, and each asked with all that came before as it came
+    service.simulator.config(tokens={"reasoning": 5})
+    turns: list[Any] = ask("Use get_stock for nonce-through.")["messages"]
+    for model in (CLAUDE, "gpt-6-astra", "gpt-4o-mini", "claude-sonnet-4-6", "gpt-6-astra"):
+        fields: dict[str, Any] = {"model": model, "max_tokens": 500, "messages": turns, "tools": TOOLS}
+        if streamed:
+            with claude.messages.stream(**fields) as stream:
+                message: Any = stream.get_final_message()
+        else:
+            message = claude.messages.create(**fields)
+        # Then each calls the tool
+        (call,) = [block for block in message.content if block.type == "tool_use"]
+        assert call.input == {"sku": "nonce-through"}
+        result = {"type": "tool_result", "tool_use_id": call.id, "content": "12"}
+        turns += [
+            {"role": "assistant", "content": message.content},
+            {"role": "user", "content": [result]},
+            {"role": "assistant", "content": "There are 12."},
+            {"role": "user", "content": "Once more, use get_stock for nonce-through."},
+        ]
+
+
 @BOTH
 def test_images_and_documents(claude: anthropic.Anthropic, model: str) -> None:
     pdf = {

@@ -107,6 +107,30 @@ def test_a_tool_is_called_and_its_result_taken(client: openai.OpenAI, model: str
     assert second.choices[0].message.content
 
 
+@pytest.mark.parametrize("way", ["create", "parse", "stream"])
+def test_a_conversation_goes_through_the_models_of_both_vendors(house: House, client: openai.OpenAI, way: str) -> None:
+    # Given models that think, each in its vendor's way, and each asked with all that came before as it came
+    house.simulator.config(tokens={"reasoning": 5})
+    strict = {**WEATHER["function"], "strict": True}
+    messages: list[Any] = said("use get_weather for nonce-through")
+    for model in ("claude-haiku-5-5", "gpt-6-astra", "gpt-4o-mini", "claude-sonnet-4-6", "gpt-6-astra"):
+        fields: Any = {"model": model, "messages": messages, "tools": [{"type": "function", "function": strict}]}
+        if way == "stream":
+            with client.chat.completions.stream(**fields) as events:
+                answer: Any = events.get_final_completion().choices[0].message
+        else:
+            answer = getattr(client.chat.completions, way)(**fields).choices[0].message
+        # Then each calls the tool
+        (call,) = answer.tool_calls
+        assert json.loads(call.function.arguments) == {"city": "nonce-through"}
+        messages += [
+            answer,
+            {"role": "tool", "tool_call_id": call.id, "content": "rain"},
+            {"role": "assistant", "content": "It rains."},
+            *said("Once more, use get_weather for nonce-through"),
+        ]
+
+
 @either_vendor
 def test_a_streamed_tool_call(client: openai.OpenAI, model: str) -> None:
     with client.chat.completions.stream(
