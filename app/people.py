@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.batches.read import time_text
 from core.identity import NewKey
 from core.ids import public
 from core.tables.tenants import ApiKey, Project, Tenant
+from core.time_and_money import time_text
 
 
 def tenant(row: Tenant) -> dict[str, Any]:

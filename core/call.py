@@ -19,6 +19,7 @@ from core.providers import adapter_for, openai_embeddings
 from core.providers.from_anthropic_answer import NATIVE
 from core.providers.types import Failure, LimitReading, Success
 from core.states import FailureReason
+from core.time_and_money import money_text
 
 #: An answer larger than this is no completion.
 MAX_ANSWER_BYTES = 64 << 20
@@ -140,12 +141,6 @@ def priced(success: Success, connection: LoadedConnection, *, request_id: str, b
         inference_geo=native.get("inference_geo"),
     )
     completion["provider"] = connection.provider_type
-    completion["cost_usd"] = None if price.cost_usd is None else money(price.cost_usd)
+    completion["cost_usd"] = money_text(price.cost_usd)
     completion["request_id"] = request_id
     return Priced(orjson.dumps(completion), price.cost_usd, price.list_cost_usd, price.version)
-
-
-def money(amount: Decimal) -> str:
-    """US dollars as a decimal string without an exponent and trailing zeros: 0.00012."""
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -7,9 +7,9 @@ from typing import Any
 from psycopg import sql
 
 from core import db, identity, ids
-from core.batches.read import time_text
 from core.errors import NotFound
 from core.principal import Principal
+from core.time_and_money import time_text
 
 #: Values are checked at the border.
 _SHOWN = ("name", "log_bodies", "retention_days", "on_unknown_outcome", "requests_per_minute")

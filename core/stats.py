@@ -10,11 +10,11 @@ from typing import Any
 import orjson
 
 from core import load, stats_days
-from core.batches.read import time_text
 from core.errors import FieldError, InvalidInput
 from core.identity import Principal
 from core.rollup import hour_of
 from core.stats_sums import Sums, added
+from core.time_and_money import time_text
 
 INTERVALS = {"hour": stats_days.HOUR, "day": stats_days.DAY}
 GROUPS = ("model", "provider", "status", "processing")

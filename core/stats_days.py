@@ -20,10 +20,10 @@ import orjson
 from psycopg.rows import tuple_row
 
 from core import db
-from core.batches.read import time_text
 from core.db import RawConnection
 from core.identity import Principal
 from core.stats_sums import COUNTS, HISTOGRAMS, MONEY, NOTHING, NUMBERS, STATUSES, Sums, added, counts_of
+from core.time_and_money import time_text
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from core import histogram
-from core.batches.read import money_text
+from core.time_and_money import money_text
 
 #: Columns of table `rollup` that are added up, by what they hold.
 NUMBERS = (

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from core import budgets, catalogue, completions, connections, egress, limits, tokens
-from core.call import MAX_ANSWER_BYTES, Called, money, no_answer, priced
+from core.call import MAX_ANSWER_BYTES, Called, no_answer, priced
 from core.completions import Attempt, Attempts
 from core.connections import LoadedConnection
 from core.egress.errors import EgressError
@@ -29,6 +29,7 @@ from core.providers.streams import StreamTranslator
 from core.providers.types import Failure, LimitReading, Success, Usage
 from core.routing import Route
 from core.states import Action, FailureReason, RowStatus
+from core.time_and_money import money_text
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +238,7 @@ class _Streaming:
         self._record(attempt, RowStatus.SUCCEEDED, price=price, usage=success.usage, model=success.model)
         extra = {
             "provider": attempt.route.provider,
-            "cost_usd": None if price.cost_usd is None else money(price.cost_usd),
+            "cost_usd": money_text(price.cost_usd),
             "request_id": self._request_id,
         }
         return _extended(last, extra)

@@ -6,10 +6,10 @@ from typing import Any
 from uuid import UUID
 
 from core import db, ids
-from core.batches.read import time_text
 from core.errors import FieldError, InvalidInput, NotFound
 from core.identity import Principal
 from core.states import BatchStatus
+from core.time_and_money import time_text
 
 PREFIX = "msgbatch"
 

@@ -13,7 +13,6 @@ import orjson
 from core import catalogue, ids, pricing
 from core.batches.history import Recent
 from core.batches.options import BatchOptions
-from core.batches.read import money_text
 from core.native.choice import Choice, choose, obstacle_to
 from core.native.duration import TYPICAL_CALL_SECONDS, realtime_seconds
 from core.native.outlook import Limits
@@ -22,6 +21,7 @@ from core.providers.types import Usage
 from core.routing import Route
 from core.settings import settings
 from core.states import Processing, ProviderType
+from core.time_and_money import money_text
 
 
 class Sums:

@@ -6,7 +6,6 @@ import base64
 import binascii
 import struct
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from core.errors import FieldError, InvalidInput, NotFound, Unavailable
 from core.native import plans
 from core.principal import Principal
 from core.states import BatchStatus
+from core.time_and_money import money_text, time_text
 
 #: Causes of failed rows that a batch object names.
 TOP_CAUSES = 10
@@ -240,23 +240,6 @@ def _waiting_for(row: dict[str, Any], processing: int) -> str | None:
     if row["gathered"]:
         return "being sent to a provider's batch API"
     return "workers"
-
-
-def time_text(value: datetime | None) -> str | None:
-    """RFC 3339 in UTC, with microseconds."""
-    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z") if value else None
-
-
-def money_text(value: Decimal | None) -> str | None:
-    """US dollars as plain decimal text: no exponent, no zeros that say nothing."""
-    if value is None:
-        return None
-    return plain_decimal(format(value, "f"))
-
-
-def plain_decimal(text: str) -> str:
-    """The same of a decimal that is text already, without an exponent, as PostgreSQL writes it."""
-    return (text.rstrip("0").rstrip(".") or "0") if "." in text else text
 
 
 def _cursor(created_at: datetime, batch_id: UUID) -> str:

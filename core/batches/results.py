@@ -12,12 +12,12 @@ import orjson
 from psycopg.rows import args_row
 
 from core import db, page_rows, partitions
-from core.batches.read import plain_decimal
 from core.beside import ahead
 from core.errors import NotFound, NotYetAvailable
 from core.ids import BLOCK_BITS
 from core.principal import Principal
 from core.states import FailureReason, RowStatus
+from core.time_and_money import plain_decimal
 
 #: Rows that are read in one go at the most.
 MAX_PAGE_ROWS = 1000
@@ -161,7 +161,7 @@ def _result(row: _Ended) -> bytes:
 
 
 def _time_text(value: str | None) -> str | None:
-    """RFC 3339 with microseconds, as `read.time_text`, of PostgreSQL's text in UTC: 2026-11-28 03:11:46.12+00."""
+    """RFC 3339 with microseconds, as `time_text`, of PostgreSQL's text in UTC: 2026-11-28 03:11:46.12+00."""
     if value is None:
         return None
     whole, _, fraction = value[:-3].partition(".")

@@ -16,13 +16,13 @@ from decimal import Decimal
 from uuid import UUID
 
 from core import db, webhooks
-from core.batches.read import money_text
 from core.budgets.spending import NOW_SPENT, NOW_START, period_end
 from core.db import RawConnection
 from core.errors import BudgetExhausted, BudgetReserved, Unavailable
 from core.ids import new_id
 from core.principal import Principal
 from core.short_cache import ShortCache
+from core.time_and_money import money_text
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from core import changes, db
-from core.batches.read import money_text, time_text
 from core.budgets import gate, spending
 from core.errors import InvalidInput, NotFound
 from core.principal import Principal
 from core.text_input import Problems
+from core.time_and_money import money_text, time_text
 
 PERIODS = ("month", "day")
 ON_LIMIT = ("stop", "warn")

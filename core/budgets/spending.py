@@ -15,9 +15,9 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from core import webhooks
-from core.batches.read import money_text, time_text
 from core.db import RawConnection
 from core.ids import public
+from core.time_and_money import money_text, time_text
 
 #: Budgets made so recently may have missed what was being recorded in that moment.
 _RECONCILE_SECONDS = 600

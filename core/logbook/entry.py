@@ -9,9 +9,9 @@ from uuid import UUID
 import orjson
 
 from core import ids
-from core.batches.read import money_text, time_text
 from core.errors import NotFound
 from core.states import FailureReason, RowStatus
+from core.time_and_money import money_text, time_text
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ID_BITS = 64

@@ -9,10 +9,10 @@ from uuid import UUID
 import orjson
 
 from core import db
-from core.batches.read import time_text
 from core.errors import Conflict, FieldError, InvalidInput, NotFound
 from core.ids import public
 from core.principal import Principal
+from core.time_and_money import time_text
 
 STATUSES = ("pending", "delivered", "failed")
 #: How long deliveries that have ended are kept.

@@ -11,12 +11,12 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from core import db, egress, sessions
-from core.batches.read import time_text
 from core.errors import AddressRefused, Conflict, InvalidInput, NotFound
 from core.ids import new_id, public
 from core.principal import Principal
 from core.tables.webhooks import WebhookEndpoint
 from core.text_input import Problems
+from core.time_and_money import time_text
 from core.webhooks import health, outbox, signing
 
 MAX_ENDPOINTS = 20

@@ -15,6 +15,7 @@ from core.batches import read
 from core.errors import InvalidInput, NotFound
 from core.identity import Principal
 from core.ids import new_id
+from core.time_and_money import money_text
 
 NOW = datetime.now(UTC)
 
@@ -217,4 +218,4 @@ def test_odd_arguments_are_refused(principal: Principal, arguments: dict[str, An
     [("0", "0"), ("0E-10", "0"), ("1E+2", "100"), ("0.00012000", "0.00012"), ("12.50", "12.5"), ("10", "10")],
 )
 def test_money_is_plain_text(amount: str, text: str) -> None:
-    assert read.money_text(Decimal(amount)) == text
+    assert money_text(Decimal(amount)) == text

@@ -11,10 +11,11 @@ from uuid import UUID
 import pytest
 
 from core import db, page_rows
-from core.batches import read, results
+from core.batches import results
 from core.errors import NotFound, NotYetAvailable
 from core.identity import Principal
 from core.ids import BLOCK_BITS, new_id
+from core.time_and_money import time_text
 from tests.core.batches.test_read import insert, new_batch, new_principal
 
 NOW = datetime.now(UTC)
@@ -181,4 +182,4 @@ def test_a_strangers_results_do_not_exist(principal: Principal) -> None:
     ["2026-11-28 03:11:46.123456+00", "2026-11-28 03:11:46.12+00", "2026-11-28 03:11:46+00", "2026-01-01 00:00:00+00"],
 )
 def test_times_are_written_as_everywhere_else(text: str) -> None:
-    assert results._time_text(text) == read.time_text(datetime.fromisoformat(text))
+    assert results._time_text(text) == time_text(datetime.fromisoformat(text))
