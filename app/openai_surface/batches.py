@@ -6,21 +6,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import gevent.lock
 from flask import Response, request
 
-from app import auth, body, idempotent
+from app import auth, body, idempotent, submissions
 from app.answers import answer
 from app.openai_surface.routes import blueprint
 from core import egress, file_batches, files, ids
 from core.batches import control, options
-from core.errors import FieldError, InvalidInput, NotFound, OverLimit
+from core.errors import FieldError, InvalidInput, NotFound
 from core.file_batches import CHAT, ENDPOINTS, Part
 from core.settings import settings
 from core.states import BatchStatus
 
-#: Files that one process turns into batches at once: each holds a database connection meanwhile.
-_READING = gevent.lock.BoundedSemaphore(8)
 _FIELDS = frozenset({"input_file_id", "endpoint", "completion_window", "output_expires_after"})
 
 
@@ -52,16 +49,12 @@ def create_batch() -> Response:
         raise InvalidInput([FieldError("/input_file_id", error.detail)]) from error
     if file.purpose != "batch":
         raise InvalidInput([FieldError("/input_file_id", f"has the purpose {file.purpose}; it must be batch")])
-    if not _READING.acquire(blocking=False):
-        raise OverLimit("Too many batches are being made at once; try again in a moment.", 2.0)
-    try:
+    with submissions.one_of_few():
         lines = body.lines(files.content(principal, file.id), settings().max_line_bytes)
         window = given["completion_window"]
         made = file_batches.submit(
             principal, lines, chosen, source=file.id, endpoint=str(endpoint), completion_window=window
         )
-    finally:
-        _READING.release()
     return _one(made)
 
 

@@ -12,7 +12,7 @@ import gevent.lock
 import orjson
 from flask import Response, request, stream_with_context
 
-from app import auth, batch_input, body, idempotent
+from app import auth, batch_input, body, idempotent, submissions
 from app.answers import answer, nothing, raw_answer
 from app.estimate_schemas import EstimateSchema
 from app.openapi import Blueprint
@@ -36,8 +36,6 @@ from core.settings import settings
 
 blueprint = Blueprint("batches", "Many completions in the background")
 
-#: Streamed submissions that one process takes in at once: each holds a database connection while it arrives.
-_UPLOADS = gevent.lock.BoundedSemaphore(8)
 #: Streamed estimates: each holds some 32 MB at the most, and no connection.
 _ESTIMATES = gevent.lock.BoundedSemaphore(8)
 #: Rows that are read before other requests have their turn: about a millisecond of work.
@@ -82,13 +80,9 @@ def _wrong_lines() -> list[FieldError]:
 
 def _create_from_lines() -> bytes:
     chosen = batch_input.options_of_query(_wrong_lines)
-    if not _UPLOADS.acquire(blocking=False):
-        raise OverLimit("Too many batches are being uploaded at once; try again in a moment.", 2.0)
-    try:
+    with submissions.one_of_few():
         lines = body.lines(body.ndjson_chunks(idempotent.fingerprint().update), settings().max_line_bytes)
         return _submit(_in_turns(lines), chosen, ndjson=True)
-    finally:
-        _UPLOADS.release()
 
 
 @blueprint.post("/v1/batch/estimate")
@@ -233,7 +227,8 @@ def retry_batch(query: dict[str, Any], batch_id: str) -> Response:
     """A new batch of the rows that failed or expired, linked to the first by `retry_of`."""
     first = _FirstAnswer()
     only = set(query.get("statuses", ())) or None
-    control.retry(auth.principal(), ids.parse("batch", batch_id), only, on_commit=first.on_commit)
+    with submissions.one_of_few():
+        control.retry(auth.principal(), ids.parse("batch", batch_id), only, on_commit=first.on_commit)
     return raw_answer(first.body, 201)
 
 

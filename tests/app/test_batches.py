@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+from app import submissions
 from core import db, idempotency
-from core.batches import ingest
+from core.batches import control, ingest
 from tests.app.conftest import Caller, add_provider, batch_uuid, request_row
 
 
@@ -79,6 +85,36 @@ def test_lines_with_options_in_the_query(client: FlaskClient, caller: Caller) ->
     found = answered.get_json()
     assert (found["name"], found["metadata"], found["priority"]) == ("big", {"team": "x", "stage": "y"}, 3)
     assert found["request_counts"]["total"] == 2
+
+
+def test_batches_that_come_in_slowly_leave_connections_to_everybody(
+    client: FlaskClient, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: as many retries at once as there are connections, each of which reads its rows with a second one
+    made = _post(client, caller, request_row("a"))
+    _end(made["id"])
+    inside = itertools.count(1)
+    all_inside = threading.Event()
+    read = control._again
+
+    def again(*given: Any) -> Iterator[dict[str, Any]]:
+        if next(inside) == db.POOL_SIZE:
+            all_inside.set()
+        all_inside.wait(2)
+        return read(*given)
+
+    monkeypatch.setattr(control, "_again", again)
+    # when
+    with ThreadPoolExecutor(db.POOL_SIZE) as beside:
+        path = f"/v1/batch/{made['id']}/retry"
+        asked = [
+            beside.submit(client.application.test_client().post, path, headers=caller.headers)
+            for _ in range(db.POOL_SIZE)
+        ]
+        answered = [each.result(60) for each in asked]
+    # then: half of them were taken in, the others are told to come again, and nobody was left without a connection
+    assert Counter(each.status_code for each in answered) == {201: submissions.AT_ONCE, 429: submissions.AT_ONCE}
+    assert {each.headers["retry-after"] for each in answered if each.status_code == 429} == {"2"}
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\tb", "a" * 257, "", 7])
