@@ -29,9 +29,10 @@ from app.schemas import (
 )
 from app.streamed import gathered
 from core import db, ids
-from core.batches import control, estimate, ingest, read, reading, results
+from core.batches import control, ingest, read, reading, results
 from core.batches.options import BatchOptions
 from core.errors import FieldError, OverLimit
+from core.estimates import estimate
 from core.settings import settings
 
 blueprint = Blueprint("batches", "Many completions in the background")

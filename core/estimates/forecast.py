@@ -11,8 +11,8 @@ from uuid import UUID
 import orjson
 
 from core import catalogue, ids, pricing
-from core.batches.history import Recent
 from core.batches.options import BatchOptions
+from core.estimates.history import Recent
 from core.native.choice import Choice, choose, obstacle_to
 from core.native.duration import TYPICAL_CALL_SECONDS, realtime_seconds
 from core.native.outlook import Limits

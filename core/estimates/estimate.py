@@ -8,12 +8,12 @@ from uuid import UUID
 
 from core import db
 from core.batches import ingest, reading
-from core.batches.forecast import Forecast, Sums, answer
-from core.batches.history import recent
 from core.batches.options import BatchOptions
 from core.batches.seen import Seen
 from core.dispatch import claim
 from core.errors import FieldError, InvalidInput, TooLarge
+from core.estimates.forecast import Forecast, Sums, answer
+from core.estimates.history import recent
 from core.limits.types import Configured
 from core.native import outlook
 from core.principal import Principal

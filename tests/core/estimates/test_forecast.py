@@ -10,9 +10,10 @@ import orjson
 import pytest
 
 from core import identity, pricing
-from core.batches import estimate, reading
-from core.batches.forecast import Sums
+from core.batches import reading
 from core.batches.options import BatchOptions
+from core.estimates import estimate
+from core.estimates.forecast import Sums
 from core.providers.types import Usage
 from core.routing import ConnectionRef, Route
 

@@ -1,0 +1,1 @@
+"""What a batch will take and cost, told before it is submitted; nothing is stored."""
