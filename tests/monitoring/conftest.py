@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,10 @@ class Busy:
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
+
+
+#: Each look adds up the files of all processes, which sample once a second.
+wait_scraped = partial(wait_until, poll_seconds=0.5)
 
 
 def work(house: House, name: str, receiver: Receiver) -> tuple[list[str], list[dict[str, Any]]]:
@@ -106,8 +111,8 @@ def busy(
         found = Busy(house, batches, rows_of_all, live, prometheus_url)
         # each process samples once a second, the leading scheduler reads the backlog every five
         asked_at = time.time()
-        wait_until(lambda: found.total("llm_service_backlog_updated_timestamp_seconds") > asked_at + 2, 30)
-        wait_until(lambda: found.total("llm_service_webhook_attempt_seconds_count") > 0, 30)
+        wait_scraped(lambda: found.total("llm_service_backlog_updated_timestamp_seconds") > asked_at + 2, 30)
+        wait_scraped(lambda: found.total("llm_service_webhook_attempt_seconds_count") > 0, 30)
         yield found
 
 

@@ -18,7 +18,7 @@ from core import catalogue
 from launcher.client import wait_until
 from tests.e2e.receiver import Receiver
 from tests.monitoring import files
-from tests.monitoring.conftest import IDENTIFIER, NATIVE_ROWS, TENANT_LABELS, Busy, work
+from tests.monitoring.conftest import IDENTIFIER, NATIVE_ROWS, TENANT_LABELS, Busy, wait_scraped, work
 from tests.monitoring.promql import labels_of, metrics_of, with_variables
 from tests.monitoring.tools import program
 
@@ -89,12 +89,12 @@ def test_native_batches_are_counted(busy: Busy) -> None:
         float(native["savings_usd"]), abs=1e-9
     )
     # then nothing of it is left, here or at the provider
-    wait_until(lambda: busy.total("llm_service_native_shards") == 0, 20)
+    wait_scraped(lambda: busy.total("llm_service_native_shards") == 0, 20)
 
 
 def test_nothing_is_left_in_flight(busy: Busy) -> None:
-    wait_until(lambda: busy.total("llm_service_calls_in_flight") == 0, 10)
-    wait_until(lambda: busy.total("llm_service_leases") == busy.total("llm_service_rows_pending") == 0, 10)
+    wait_scraped(lambda: busy.total("llm_service_calls_in_flight") == 0, 10)
+    wait_scraped(lambda: busy.total("llm_service_leases") == busy.total("llm_service_rows_pending") == 0, 10)
     assert busy.total("llm_service_scheduler_leading") == 1
     assert busy.total("llm_service_workers", state="live") == 2
     assert busy.total("llm_service_processes", process="worker") == 2
@@ -135,18 +135,18 @@ def test_a_killed_worker_leaves_no_gauges(busy: Busy) -> None:
     started = busy.total("llm_service_rows_started_total")
     busy.house.restart("worker-2", kill=True)
     # then two processes are counted, not three, and no counter went back
-    wait_until(lambda: busy.total("llm_service_processes", process="worker") == 2, 10)
+    wait_scraped(lambda: busy.total("llm_service_processes", process="worker") == 2, 10)
     assert busy.total("llm_service_rows_started_total") >= started
 
 
 def test_backlog_gauges_follow_the_leader(busy: Busy) -> None:
     # given a second scheduler's turn
     busy.house.restart("scheduler")
-    wait_until(lambda: busy.total("llm_service_scheduler_leading") == 1, 20)
+    wait_scraped(lambda: busy.total("llm_service_scheduler_leading") == 1, 20)
     asked_at = time.time()
-    wait_until(lambda: busy.total("llm_service_backlog_updated_timestamp_seconds") > asked_at, 20)
+    wait_scraped(lambda: busy.total("llm_service_backlog_updated_timestamp_seconds") > asked_at, 20)
     # then its figures stand alone; a worker that was killed counts until its lease has run out
-    wait_until(lambda: busy.total("llm_service_workers", state="live") == 2, 40)
+    wait_scraped(lambda: busy.total("llm_service_workers", state="live") == 2, 40)
 
 
 def test_log_lines_of_a_worker_name_batch_and_row(busy: Busy) -> None:
@@ -188,13 +188,13 @@ def prometheus(busy: Busy, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_every_query_returns_data_from_prometheus(busy: Busy, prometheus: str) -> None:
     # given two scrapes, work between them, and the scrapes after it
-    wait_until(lambda: _samples(prometheus) >= 3, 30)
+    wait_scraped(lambda: _samples(prometheus) >= 3, 30)
     with Receiver() as receiver:
         work(busy.house, "scraped", receiver)
     seen = _samples(prometheus)
-    wait_until(lambda: _samples(prometheus) >= seen + 8, 60)
+    wait_scraped(lambda: _samples(prometheus) >= seen + 8, 60)
     # then each panel and each recording rule has numbers
-    wait_until(
+    wait_scraped(
         lambda: not _without_data(prometheus), 30, lambda: f"no data for: {', '.join(_without_data(prometheus))}"
     )
     # and Prometheus evaluates every rule without an error
