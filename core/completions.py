@@ -5,161 +5,36 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache, partial
-from typing import Any, Generic, TypeVar
-from uuid import UUID
+from functools import partial
+from typing import Any
 
 import orjson
 
-from core import budgets, catalogue, connections, db, feedback, limits, metrics_calls, pricing, project_routes, tokens
+from core import budgets, catalogue, db, feedback, limits, metrics_calls, pricing, project_routes, tokens
 from core import params as parameters
+from core.attempts import Attempt, Attempts, provider_failed
 from core.call import Priced, call, priced
 from core.dispatch import live
-from core.errors import InvalidInput, NotFound, OverLimit, ProviderFailed, Unavailable
-from core.failed_calls import FailedCall, documents
+from core.errors import InvalidInput
+from core.failed_calls import documents
 from core.limits import LimitKey
 from core.loaded_connections import LoadedConnection
 from core.principal import Principal
 from core.providers import adapter_for
 from core.providers.anthropic_native import params_for
 from core.providers.types import Failure, Success, Usage
-from core.retry import decide
 from core.routing import Route
-from core.states import Action, FailureReason, ProviderType, RowStatus
+from core.states import ProviderType, RowStatus
 
-#: Calls to one provider for one completion: the first and its retries.
-MAX_CALLS = 3
-#: The part of the time left that a route may take while there are others behind it.
-SHARE_OF_FIRST = 2 / 3
-#: Reasons for which the next provider of a mapping is tried.
-_FALL_BACK = frozenset(
-    {
-        FailureReason.NETWORK,
-        FailureReason.TIMEOUT,
-        FailureReason.RATE_LIMITED,
-        FailureReason.OVERLOADED,
-        FailureReason.PROVIDER_ERROR,
-        FailureReason.INVALID_RESPONSE,
-        FailureReason.QUOTA_EXHAUSTED,
-        FailureReason.AUTHENTICATION,
-        FailureReason.PERMISSION,
-        FailureReason.NOT_CONFIGURED,
-    }
-)
 #: How long an answer waits for its row's commit before it goes out; the row goes on being written.
 COMMIT_SECONDS = 10.0
 
-Answer = TypeVar("Answer")
 #: Called with an answer, in the transaction that writes its row.
 OnCommit = Callable[[bytes, db.RawConnection], None]
 #: Makes the caller's own form of a completion object.
 Form = Callable[[dict[str, Any]], bytes]
-#: One call until a moment (monotonic seconds): an answer, or why there is none.
-MakeCall = Callable[[LoadedConnection, Route, float], "Answer | Failure"]
-
-
-@dataclass(slots=True)
-class Attempt(Generic[Answer]):
-    """Where a completion stands with one route: the calls so far, and what came of the last."""
-
-    route: Route
-    started_at: float
-    connection: LoadedConnection | None = None
-    calls: int = 0
-    outcome: Answer | Failure | None = None
-    #: all that failed so far, of the routes before it too; shared with them
-    failed: list[FailedCall] = field(default_factory=list)
-
-    def fail(self, failure: Failure, started_at: float) -> None:
-        """The outcome of a call begun at `started_at` (epoch seconds)."""
-        self.outcome = failure
-        self.failed.append(FailedCall(failure, self.route.provider, self.route.model, started_at, time.time()))
-
-
-class Attempts(Generic[Answer]):
-    """Tries a completion's routes in order, each with retries of what is transient, within the time there is.
-
-    `current` is the route being tried, for whoever has to record a completion that was broken off.
-    """
-
-    def __init__(self, routes: Sequence[Route]) -> None:
-        self._routes = routes
-        self.current: Attempt[Answer] = Attempt(routes[0], time.time())
-
-    def run(self, make: MakeCall[Answer], deadline: float) -> Attempt[Answer]:
-        """The attempt that decided: with an answer, or with the failure that the caller hears of.
-
-        Parameters
-        ----------
-        deadline : monotonic seconds.
-
-        Raises
-        ------
-        OverLimit
-            The limits of every provider leave no room within the time.
-        """
-        decided: Attempt[Answer] | None = None
-        for route in self._routes:
-            self.current = Attempt(route, time.time(), failed=self.current.failed)
-            left = deadline - time.monotonic()
-            # One that hangs must leave the next one time to answer.
-            until = deadline if route is self._routes[-1] else deadline - left * (1 - SHARE_OF_FIRST)
-            try:
-                self._try(self.current, make, until)
-            except (OverLimit, Unavailable) as error:
-                if self.current.outcome is None:
-                    if decided is None and (route is self._routes[-1] or isinstance(error, Unavailable)):
-                        raise
-                    continue
-                # There was no room for another try: the failure of the last one is what is logged and heard of.
-            decided = self.current
-            if not isinstance(decided.outcome, Failure) or decided.outcome.reason not in _FALL_BACK:
-                break
-        assert decided is not None
-        self.current = decided
-        return decided
-
-    def _try(self, attempt: Attempt[Answer], make: MakeCall[Answer], deadline: float) -> None:
-        route = attempt.route
-        try:
-            attempt.connection = connection = connections.load(_id_of(route.connection.id))
-        except NotFound:
-            gone = Failure(reason=FailureReason.NOT_CONFIGURED, message="the provider was removed")
-            attempt.fail(gone, attempt.started_at)
-            return
-        if route.connection.state != "active":
-            stopped = Failure(
-                reason=FailureReason.AUTHENTICATION,
-                message=f"the {route.provider} key stopped working; replace it with POST /v1/providers",
-            )
-            attempt.fail(stopped, attempt.started_at)
-            return
-        while True:
-            attempt.calls += 1
-            started_at = time.time()
-            try:
-                outcome = make(connection, route, deadline)
-            except (OverLimit, Unavailable):
-                # The call was not made.
-                attempt.calls -= 1
-                raise
-            if not isinstance(outcome, Failure):
-                attempt.outcome = outcome
-                return
-            attempt.fail(outcome, started_at)
-            if outcome.reason.action is Action.STOP_CONNECTION:
-                connections.stop(connection, outcome.reason, outcome.message)
-                return
-            tried = attempt.calls - 1
-            retry = decide(
-                outcome.reason, strikes=tried, attempts=tried, retry_after_seconds=outcome.retry_after_seconds
-            )
-            if retry is None or attempt.calls == MAX_CALLS or time.monotonic() + retry.delay_seconds >= deadline:
-                return
-            time.sleep(retry.delay_seconds)
 
 
 def complete(
@@ -279,24 +154,6 @@ def ceiling(found: Sequence[Route], params: dict[str, Any]) -> Decimal:
     )
 
 
-@lru_cache(maxsize=4096)
-def _id_of(connection: str) -> UUID:
-    return UUID(connection)
-
-
-def provider_failed(route: Route, failure: Failure) -> ProviderFailed:
-    """The error that tells the caller why no provider answered."""
-    return ProviderFailed(
-        failure.message,
-        reason=failure.reason,
-        provider=route.provider,
-        provider_status=failure.provider_status,
-        retry_after_seconds=failure.retry_after_seconds,
-        provider_code=failure.provider_code,
-        provider_param=failure.provider_param,
-    )
-
-
 def _call(
     connection: LoadedConnection, route: Route, params: dict[str, Any], deadline: float, meter: limits.Meter | None
 ) -> Success | Failure:
@@ -348,7 +205,7 @@ def record(
         model=model or attempt.route.model,
         model_called=attempt.route.model,
         provider=attempt.route.provider,
-        connection_id=_id_of(attempt.route.connection.id),
+        connection_id=attempt.connection_id,
         request_id=request_id,
         request_sha256=hashlib.sha256(body).digest(),
         request=body.decode(),

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from core import budgets, catalogue, completions, egress, limits, pricing, project_routes
+from core.attempts import Attempts, provider_failed
 from core.call import MAX_ANSWER_BYTES, Called, Priced, no_answer
-from core.completions import Attempts
 from core.egress.errors import EgressError
 from core.errors import AddressRefused, InvalidInput
 from core.feedback import report
@@ -72,7 +72,7 @@ def _embed(
     assert outcome is not None
     if isinstance(outcome, Failure):
         completions.record(principal, params, attempt, request_id, RowStatus.FAILED, failure=outcome)
-        raise completions.provider_failed(attempt.route, outcome)
+        raise provider_failed(attempt.route, outcome)
     success, body = outcome
     price = _priced(success, attempt.route)
     ended = RowStatus.SUCCEEDED

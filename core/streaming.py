@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
-import orjson
-
-from core import budgets, catalogue, completions, connections, egress, limits, tokens
-from core.call import MAX_ANSWER_BYTES, Called, no_answer, priced
-from core.completions import Attempt, Attempts
+from core import budgets, catalogue, completions, connections, limits, tokens
+from core.attempts import Attempt, Attempts, provider_failed
+from core.call import Called, no_answer, priced
 from core.connections import LoadedConnection
 from core.egress.errors import EgressError
 from core.errors import AddressRefused, InvalidInput
@@ -21,20 +19,17 @@ from core.feedback import report
 from core.identity import Principal
 from core.limits import LimitKey
 from core.metrics_calls import LiveCall
+from core.opened_stream import Opened, begin, events_of, send
 from core.providers import adapter_for
 from core.providers.anthropic_native import params_for
-from core.providers.failures import unreadable
 from core.providers.sse import DONE, error_event
-from core.providers.streams import StreamTranslator
 from core.providers.types import Failure, LimitReading, Success, Usage
 from core.routing import Route
 from core.states import Action, FailureReason, RowStatus
+from core.stream_events import extended, text_of, without_last
 from core.time_and_money import money_text
 
 log = logging.getLogger(__name__)
-
-#: An event with one of these may be the caller's last. They are in no text of an answer: its quotes are escaped.
-_LAST_EVENT_MARKS = (b'"finish_reason":"', b'"finish_reason": "', b'"choices":[]', b'"choices": []')
 
 
 class CallerGone(BaseException):
@@ -81,39 +76,6 @@ def _within_budget(
         yield from events
 
 
-class _Opened:
-    """A provider's answer that has begun."""
-
-    __slots__ = ("_permit", "began_at", "call", "first", "key", "reserved", "translator", "upstream")
-
-    def __init__(
-        self,
-        upstream: egress.Stream,
-        translator: StreamTranslator,
-        first: bytes,
-        permit: limits.Permit,
-        key: LimitKey,
-        reserved: tuple[int, int],
-        call: LiveCall,
-    ) -> None:
-        self.upstream = upstream
-        self.call = call
-        self.translator = translator
-        self.first = first
-        self.began_at = time.time()
-        self._permit = permit
-        self.key = key
-        self.reserved = reserved
-
-    def release(self) -> None:
-        """The call takes up no room any more."""
-        self._permit.release()
-
-    def close(self) -> None:
-        self.upstream.close()
-        self.release()
-
-
 class _Streaming:
     """One streamed completion from its first call to its row."""
 
@@ -122,7 +84,7 @@ class _Streaming:
         principal: Principal,
         params: dict[str, Any],
         request_id: str,
-        attempts: Attempts[_Opened],
+        attempts: Attempts[Opened],
         meter: limits.Meter | None,
         deadline: float,
     ) -> None:
@@ -147,18 +109,18 @@ class _Streaming:
         assert opened is not None
         if isinstance(opened, Failure):
             self._record(attempt, RowStatus.FAILED, failure=opened)
-            raise completions.provider_failed(attempt.route, opened)
+            raise provider_failed(attempt.route, opened)
         try:
             yield from self._events_of(attempt, opened)
         finally:
             opened.close()
 
-    def _events_of(self, attempt: Attempt[_Opened], opened: _Opened) -> Iterator[bytes]:
+    def _events_of(self, attempt: Attempt[Opened], opened: Opened) -> Iterator[bytes]:
         """The events of an answer that has begun, and its row."""
         held = last = b""
         try:
-            for out in _translated(opened):
-                ready, held = _without_last(held + out if held else out)
+            for out in events_of(opened):
+                ready, held = without_last(held + out if held else out)
                 if ready:
                     yield ready
             last, outcome = opened.translator.finish()
@@ -184,7 +146,7 @@ class _Streaming:
         opened.upstream.finish()
         yield end
 
-    def _open(self, connection: LoadedConnection, route: Route, deadline: float) -> _Opened | Failure:
+    def _open(self, connection: LoadedConnection, route: Route, deadline: float) -> Opened | Failure:
         """Call the provider and wait until `deadline` for the first event of its answer."""
         params = params_for(self._params, route.provider) or self._params
         key = LimitKey(connection.id, limits.family(route.model))
@@ -203,9 +165,9 @@ class _Streaming:
             readings: list[LimitReading] = []
             self._in_call = True
             try:
-                upstream = _send(connection, route, params, deadline)
+                upstream = send(connection, route, params, deadline)
                 readings = adapter_for(connection.provider_type).limits(upstream.headers)
-                outcome = _begun(upstream, connection, route.model, params)
+                outcome = begin(upstream, connection, route.model, params)
                 upstream.run_until(self._deadline)
             except (EgressError, AddressRefused, InvalidInput) as error:
                 outcome = no_answer(error)
@@ -220,13 +182,13 @@ class _Streaming:
             translator, first = outcome
             begun = True
             live_call.first_chunk()
-            return _Opened(upstream, translator, first, permit, key, reserved, live_call)
+            return Opened(upstream, translator, first, permit, key, reserved, live_call)
         finally:
             if not begun:
                 live_call.close()
                 permit.release()
 
-    def _ended(self, attempt: Attempt[_Opened], opened: _Opened, success: Success, last: bytes) -> bytes:
+    def _ended(self, attempt: Attempt[Opened], opened: Opened, success: Success, last: bytes) -> bytes:
         """Log an answer that came to its end; its last event with what it cost."""
         if not success.usage_reported:
             success = dataclasses.replace(success, usage=self._estimated(attempt.route, success.completion, None))
@@ -241,9 +203,9 @@ class _Streaming:
             "cost_usd": money_text(price.cost_usd),
             "request_id": self._request_id,
         }
-        return _extended(last, extra)
+        return extended(last, extra)
 
-    def _broken(self, attempt: Attempt[_Opened], opened: _Opened, failure: Failure) -> None:
+    def _broken(self, attempt: Attempt[Opened], opened: Opened, failure: Failure) -> None:
         """Log an answer that failed after it had begun."""
         opened.call.ended(failure)
         assert attempt.connection is not None
@@ -255,7 +217,7 @@ class _Streaming:
             limits.failure(opened.key)
         limits.settle(opened.key, opened.reserved, self._record_part(attempt, RowStatus.FAILED, failure))
 
-    def _gone(self, attempt: Attempt[_Opened], opened: _Opened | None) -> None:
+    def _gone(self, attempt: Attempt[Opened], opened: Opened | None) -> None:
         """Log a completion whose caller did not wait for its end, without keeping anybody waiting."""
         message = "the caller went away"
         if opened is not None:
@@ -271,7 +233,7 @@ class _Streaming:
                 self._record(attempt, RowStatus.CANCELLED, failure=failure, wait=False)
 
     def _record_part(
-        self, attempt: Attempt[_Opened], status: RowStatus, failure: Failure, *, wait: bool = True
+        self, attempt: Attempt[Opened], status: RowStatus, failure: Failure, *, wait: bool = True
     ) -> Usage:
         """Log what came of an answer that has no end; what it used."""
         partial = failure.partial or {"model": attempt.route.model, "choices": []}
@@ -282,9 +244,9 @@ class _Streaming:
         self._record(attempt, status, price=price, usage=usage, model=success.model, failure=failure, wait=wait)
         return usage
 
-    def _record(self, attempt: Attempt[_Opened], status: RowStatus, **what: Any) -> None:
+    def _record(self, attempt: Attempt[Opened], status: RowStatus, **what: Any) -> None:
         opened = attempt.outcome
-        if isinstance(opened, _Opened):
+        if isinstance(opened, Opened):
             what["first_token_ms"] = max(0, round((opened.began_at - attempt.started_at) * 1000))
         completions.record(self._principal, self._params, attempt, self._request_id, status, **what)
 
@@ -292,95 +254,5 @@ class _Streaming:
         """What was used: as far as the provider said so, else estimated from the prompt and from what came."""
         model = catalogue.find(route.model, route.provider)
         known = known or Usage(input_tokens=tokens.estimate(self._params, model)[0])
-        produced = tokens.estimate_text(_text_of(completion), model)
+        produced = tokens.estimate_text(text_of(completion), model)
         return dataclasses.replace(known, output_tokens=max(known.output_tokens, produced))
-
-
-def _send(connection: LoadedConnection, route: Route, params: dict[str, Any], deadline: float) -> egress.Stream:
-    adapter = adapter_for(connection.provider_type)
-    request = adapter.build(params, route.model, stream=True)
-    credential = adapter.credential_headers(connection.secret.reveal(), connection.organization)
-    return egress.stream(
-        request.method,
-        connection.base_url + request.path,
-        headers={"accept": "text/event-stream", **request.headers, **credential},
-        body=request.body,
-        timeout_seconds=max(0.001, deadline - time.monotonic()),
-        max_bytes=MAX_ANSWER_BYTES,
-    )
-
-
-def _begun(
-    upstream: egress.Stream, connection: LoadedConnection, model: str, params: dict[str, Any]
-) -> tuple[StreamTranslator, bytes] | Failure:
-    """The translator and the first events for the caller, or why there are none; then the connection is closed."""
-    adapter = adapter_for(connection.provider_type)
-    secret = connection.secret.reveal()
-    begun = False
-    try:
-        if upstream.status != 200 or not _is_event_stream(upstream):
-            answer = adapter.parse(upstream.status, upstream.headers, upstream.read(), secret=secret)
-            if isinstance(answer, Failure):
-                return answer
-            return unreadable(upstream.status, "the provider did not stream its answer")
-        translator = adapter.stream(params, model, secret=secret)
-        for piece in upstream:
-            first = translator.feed(piece)
-            if b"data:" in first:
-                begun = True
-                return translator, first
-            if translator.ended:
-                break
-        _, outcome = translator.finish()
-        return outcome if isinstance(outcome, Failure) else unreadable(200, "the provider's stream is empty")
-    finally:
-        if not begun:
-            upstream.close()
-
-
-def _is_event_stream(upstream: egress.Stream) -> bool:
-    return (upstream.headers.get("content-type") or "").strip().lower().startswith("text/event-stream")
-
-
-def _translated(opened: _Opened) -> Iterator[bytes]:
-    """The caller's events, as the provider's arrive."""
-    yield opened.first
-    translator = opened.translator
-    while not translator.ended:
-        piece = next(opened.upstream, None)
-        if piece is None:
-            return
-        out = translator.feed(piece)
-        if out:
-            yield out
-
-
-def _without_last(events: bytes) -> tuple[bytes, bytes]:
-    """Events that can go out, and one at their end that is kept back: it may be the last, which says what it cost."""
-    before = events.rfind(b"\n\n", 0, -2)
-    start = before + 2 if before >= 0 else 0
-    last = events[start:] if start else events
-    for mark in _LAST_EVENT_MARKS:
-        if mark in last:
-            return events[:start], last
-    return events, b""
-
-
-def _extended(events: bytes, extra: dict[str, Any]) -> bytes:
-    """The same events, the last one's object with more fields."""
-    end = events.rstrip(b"\n")
-    if not end.endswith(b"}"):
-        return events
-    return end[:-1] + b"," + orjson.dumps(extra)[1:] + b"\n\n"
-
-
-def _text_of(completion: dict[str, Any]) -> str:
-    """All that a model wrote: content, refusals, reasoning, arguments of calls."""
-    pieces = []
-    for choice in completion["choices"]:
-        message = choice["message"]
-        pieces += [message.get(field) for field in ("content", "refusal", "reasoning_content", "reasoning")]
-        for call in message.get("tool_calls") or ():
-            body = call.get(call.get("type")) or {}
-            pieces += [body.get("name"), body.get("arguments") or body.get("input")]
-    return "".join(piece for piece in pieces if isinstance(piece, str))

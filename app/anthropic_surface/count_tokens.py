@@ -14,8 +14,8 @@ from app.anthropic_surface.routes import blueprint
 from app.anthropic_surface.translation import params_of, told_in_callers_terms
 from core import catalogue, connections, egress, tokens
 from core import params as parameters
+from core.attempts import provider_failed
 from core.call import no_answer
-from core.completions import provider_failed
 from core.egress.errors import EgressError
 from core.errors import AddressRefused, InvalidInput
 from core.providers.anthropic import Anthropic

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from core import completions, connections, crypto, db, identity, limits, mappings, streaming
+from core import completions, connections, crypto, db, identity, limits, mappings, stream_events, streaming
 from core.dispatch import live
 from core.egress import pool
 from core.errors import InvalidInput, OverLimit, ProviderFailed, Unavailable
@@ -322,15 +322,15 @@ def test_a_choice_that_ends_early_does_not_hold_the_others_up() -> None:
     ended = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
     other = b'data: {"choices":[{"index":1,"delta":{"content":"x"},"finish_reason":null}]}\n\n'
 
-    assert streaming._without_last(other + ended) == (other, ended)
-    assert streaming._without_last(ended + other) == (ended + other, b"")
-    assert streaming._without_last(ended) == (b"", ended)
+    assert stream_events.without_last(other + ended) == (other, ended)
+    assert stream_events.without_last(ended + other) == (ended + other, b"")
+    assert stream_events.without_last(ended) == (b"", ended)
 
 
 def test_a_text_that_looks_like_an_end_is_none() -> None:
     told = orjson.dumps({"choices": [{"delta": {"content": '"finish_reason":"stop" "choices":[]'}}]})
 
-    assert streaming._without_last(b"data: " + told + b"\n\n")[1] == b""
+    assert stream_events.without_last(b"data: " + told + b"\n\n")[1] == b""
 
 
 def test_a_stream_that_ended_leaves_its_providers_connection_to_the_next(principal: Principal) -> None:
