@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anthropic
-import psycopg
 import pytest
 
-from launcher.client import Client, wait_until
+from launcher.client import Client
 from launcher.house import House
+from tests.app.leaving import logged, streams_that_are_left_end_alone
 
 CLAUDE, GPT = "claude-haiku-5-5", "gpt-4o-mini"
 MODELS = (CLAUDE, GPT)
@@ -39,22 +39,6 @@ def talk(caller: Client, what: Callable[[anthropic.AsyncAnthropic], Awaitable[An
             return await what(client)
 
     return asyncio.run(run())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Return once it holds; what else runs in this loop goes on meanwhile. Raises TimeoutError."""
-    async with asyncio.timeout(15):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-def logged(service: House, caller: Client) -> list[tuple[Any, ...]]:
-    """status, input tokens, output tokens and cost of the caller's completions."""
-    with psycopg.connect(service.address.database_url) as connection:
-        return connection.execute(
-            "SELECT status, input_tokens, output_tokens, cost_usd FROM completion WHERE tenant_id = %s",
-            (caller.tenant_id.removeprefix("tenant_"),),
-        ).fetchall()
 
 
 @either_vendor
@@ -90,39 +74,12 @@ def test_each_of_many_calls_at_once_gets_its_own_answer(service: House, caller: 
 @either_vendor
 @pytest.mark.parametrize("leave", ["cancelled", "broken off"])
 def test_streams_that_are_left_end_alone(service: House, caller: Client, model: str, leave: str) -> None:
-    seen = Counter[int]()
+    @asynccontextmanager
+    async def pieces(client: anthropic.AsyncAnthropic, text: str) -> AsyncIterator[AsyncIterator[str]]:
+        async with client.messages.stream(model=model, **ask(text)) as stream:
+            yield stream.text_stream
 
-    async def read(client: anthropic.AsyncAnthropic, number: int) -> None:
-        async with client.messages.stream(model=model, **ask("hello " * 200 + f"nonce-{number}")) as stream:
-            async for _ in stream.text_stream:
-                seen[number] += 1
-                if leave == "broken off" and number < 6 and seen[number] == 4:
-                    return
-
-    async def some_leave(client: anthropic.AsyncAnthropic) -> list[Any]:
-        tasks = [asyncio.create_task(read(client, number)) for number in range(10)]
-        await until(lambda: all(seen[number] >= 4 for number in range(10)))
-        if leave == "cancelled":
-            for task in tasks[:6]:
-                task.cancel()
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    # The package takes its time over the first stream, which must not be the time of the others.
-    talk(service.client, lambda client: read(client, 9))
-    seen.clear()
-    service.simulator.config(stream={"chunks": 24, "interval": 0.05}, tokens={"output": 12})
-    ends = talk(caller, some_leave)
-
-    expected = asyncio.CancelledError if leave == "cancelled" else type(None)
-    assert [type(end) for end in ends] == [expected] * 6 + [type(None)] * 4
-    # Those that went on were read to their ends, the calls of the others were stopped
-    assert min(seen[number] for number in range(6, 10)) > max(seen[number] for number in range(6))
-    service.simulator.wait_for(lambda ledger: ledger["in_flight"] == 0 and ledger["abandoned"] >= 6)
-    wait_until(lambda: len(logged(service, caller)) == 10, 10)
-    rows = logged(service, caller)
-    assert Counter(status for status, *_ in rows) == {"cancelled": 6, "succeeded": 4}
-    # and what had come by then is paid.
-    assert all(min(tokens_in, tokens_out, cost) > 0 for _, tokens_in, tokens_out, cost in rows)
+    streams_that_are_left_end_alone(service, caller, leave, talk, pieces)
 
 
 @either_vendor

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import openai
-import psycopg
 import pytest
 
-from launcher.client import Client, wait_until
+from launcher.client import Client
 from launcher.house import House
+from tests.app.leaving import logged, streams_that_are_left_end_alone
 
 MODELS = ("gpt-4o-mini", "claude-haiku-4-5")
 either_vendor = pytest.mark.parametrize("model", MODELS)
@@ -38,22 +37,6 @@ def talk(caller: Client, what: Callable[[openai.AsyncOpenAI], Awaitable[Any]], *
             return await what(client)
 
     return asyncio.run(run())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Return once it holds; what else runs in this loop goes on meanwhile. Raises TimeoutError."""
-    async with asyncio.timeout(15):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-def logged(house: House, caller: Client) -> list[tuple[Any, ...]]:
-    """status, input tokens, output tokens and cost of the caller's completions."""
-    with psycopg.connect(house.env["DATABASE_URL"]) as connection:
-        return connection.execute(
-            "SELECT status, input_tokens, output_tokens, cost_usd FROM completion WHERE tenant_id = %s",
-            (caller.tenant_id.removeprefix("tenant_"),),
-        ).fetchall()
 
 
 @either_vendor
@@ -88,40 +71,12 @@ def test_each_of_many_calls_at_once_gets_its_own_answer(house: House, caller: Cl
 @either_vendor
 @pytest.mark.parametrize("leave", ["cancelled", "broken off"])
 def test_streams_that_are_left_end_alone(house: House, caller: Client, model: str, leave: str) -> None:
-    seen = Counter[int]()
+    @asynccontextmanager
+    async def pieces(client: openai.AsyncOpenAI, text: str) -> AsyncIterator[AsyncIterator[Any]]:
+        async with await client.chat.completions.create(model=model, messages=said(text), stream=True) as stream:
+            yield stream
 
-    async def read(client: openai.AsyncOpenAI, number: int) -> None:
-        words = said("hello " * 200 + f"nonce-{number}")
-        async with await client.chat.completions.create(model=model, messages=words, stream=True) as stream:
-            async for _ in stream:
-                seen[number] += 1
-                if leave == "broken off" and number < 6 and seen[number] == 4:
-                    return
-
-    async def some_leave(client: openai.AsyncOpenAI) -> list[Any]:
-        tasks = [asyncio.create_task(read(client, number)) for number in range(10)]
-        await until(lambda: all(seen[number] >= 4 for number in range(10)))
-        if leave == "cancelled":
-            for task in tasks[:6]:
-                task.cancel()
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    # The package takes its time over the first stream, which must not be the time of the others.
-    talk(house.client, lambda client: read(client, 9))
-    seen.clear()
-    house.simulator.config(stream={"chunks": 24, "interval": 0.05}, tokens={"output": 12})
-    ends = talk(caller, some_leave)
-
-    expected = asyncio.CancelledError if leave == "cancelled" else type(None)
-    assert [type(end) for end in ends] == [expected] * 6 + [type(None)] * 4
-    # Those that went on were read to their ends, the calls of the others were stopped
-    assert min(seen[number] for number in range(6, 10)) > max(seen[number] for number in range(6))
-    house.simulator.wait_for(lambda ledger: ledger["in_flight"] == 0 and ledger["abandoned"] >= 6)
-    wait_until(lambda: len(logged(house, caller)) == 10, 10)
-    rows = logged(house, caller)
-    assert Counter(status for status, *_ in rows) == {"cancelled": 6, "succeeded": 4}
-    # and what had come by then is paid.
-    assert all(min(tokens_in, tokens_out, cost) > 0 for _, tokens_in, tokens_out, cost in rows)
+    streams_that_are_left_end_alone(house, caller, leave, talk, pieces)
 
 
 @either_vendor
